@@ -1,0 +1,60 @@
+"""The record that every algorithm fills in, and what it is handed when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv.spec import ConvSpec
+
+__all__ = ["Algorithm", "Operands", "Runner"]
+
+
+class Operands(NamedTuple):
+    """The arrays of one call, in canonical form (see :mod:`numbaconv.spec`), native and aligned.
+
+    On a device they are shadows (see :mod:`numbaconv.arrays`).
+    """
+
+    input: np.ndarray
+    weight: Any  # what pack() returned
+    bias: np.ndarray | None  # (groups, out_channels / groups), any dtype
+    residual: np.ndarray | None  # the result's shape, any dtype
+    output: np.ndarray  # of the spec's out dtype, apart from all others
+    stream: Any = None
+
+
+Runner = Callable[[Operands], None]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to compute a convolution on one backend.
+
+    Attributes
+    ----------
+    name, backend, summary
+        How tables and messages call it, and one line on what it does.
+    why_not
+        A sentence why this problem is beyond it, or None.
+    cost
+        Predicted seconds of one call, from a formula that its module states.
+    pack
+        Brings a canonical weight into the form that the kernel reads.
+    prepare
+        Fixes everything that depends on the problem alone and returns the function that computes.
+    sums_directly
+        Whether it adds up the products themselves, as ``algorithm="accurate"`` asks.
+    """
+
+    name: str
+    backend: str
+    summary: str
+    why_not: Callable[[ConvSpec], str | None]
+    cost: Callable[[ConvSpec], float]
+    pack: Callable[[ConvSpec, np.ndarray], Any]
+    prepare: Callable[[ConvSpec], Runner]
+    sums_directly: bool = True

@@ -1,0 +1,195 @@
+"""What an array is, where it lives, and how it is seen in canonical form.
+
+The view functions take NumPy arrays. An array on a device goes through them as its *shadow*: a NumPy array of the same
+address, shape and strides whose elements nobody touches, so that one set of functions serves every kind of array.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from numbaconv import dtypes
+from numbaconv.errors import bad_type, bad_value
+from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
+
+__all__ = [
+    "HOST", "Memory", "Place", "check_out", "describe", "place_of", "result_view", "stored_shape",
+    "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
+]  # fmt: skip
+
+Place = Literal["host", "cuda"]
+_SIMULATOR = ("numba.cuda.simulator", "numba_cuda.numba.cuda.simulator")
+
+
+def place_of(array: Any) -> Place:
+    """Where an array lives. What is no CUDA array is NumPy's to convert."""
+    if type(array) is np.ndarray:
+        return "host"
+    if type(array).__module__.startswith(_SIMULATOR):
+        return "cuda"
+    return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
+
+
+class Memory(Protocol):
+    """What a kind of memory offers to the dispatch layer."""
+
+    def view(self, array: Any, argument: str) -> np.ndarray:
+        """Return an operand as a NumPy array (or a shadow) of a supported dtype, native and aligned; TypeError if it is none."""
+
+    def view_out(self, out: Any) -> np.ndarray:
+        """Return ``out`` as a NumPy array (or a shadow) of just its memory; TypeError if it is of another kind."""
+
+    def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> Any:
+        """Allocate an array in C order, of the family of `like` where that is of this memory."""
+
+    def restride(self, array: Any, view: np.ndarray) -> Any:
+        """Return the array that `view`, derived from the view of `array`, describes."""
+
+    def to_host(self, array: Any, stream: Any) -> np.ndarray:
+        """Copy to NumPy."""
+
+    def from_host(self, array: np.ndarray, like: Any, stream: Any) -> Any:
+        """Copy from NumPy, to the family of `like` where that is of this memory."""
+
+    def copy(self, target: Any, source: Any, stream: Any) -> None:
+        """target[...] = source, within this memory, as ``numpy.ndarray.astype`` converts."""
+
+
+class _Host:
+    """NumPy's memory."""
+
+    def view(self, array: Any, argument: str) -> np.ndarray:
+        return _as_host(array, argument)
+
+    def view_out(self, out: Any) -> np.ndarray:
+        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+            raise bad_type("out", "a NumPy array", type(out).__name__)
+        return out
+
+    def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> np.ndarray:
+        return np.empty(shape, dtype)
+
+    def restride(self, array: np.ndarray, view: np.ndarray) -> np.ndarray:
+        return view
+
+    def to_host(self, array: np.ndarray, stream: Any) -> np.ndarray:
+        return array
+
+    def from_host(self, array: np.ndarray, like: Any, stream: Any) -> np.ndarray:
+        return array
+
+    def copy(self, target: np.ndarray, source: np.ndarray, stream: Any) -> None:
+        target[...] = source.astype(target.dtype, copy=False)
+
+
+HOST: Memory = _Host()
+
+
+def _as_host(array: Any, argument: str) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise bad_type(argument, "an array without a mask (see numpy.ma.filled)", "a masked array")
+    try:
+        result = np.asarray(array)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise bad_type(argument, "an array or nested lists of numbers", f"{type(array).__name__} ({error})") from None
+    dtype = dtypes.check(result.dtype, argument)
+    if not (result.dtype.isnative and result.flags.aligned):
+        result = result.astype(dtype)
+    return result
+
+
+def describe(array: np.ndarray, ndim: int, layout: Any) -> ArraySpec:
+    """Return what planning needs to know of the data, the order of its axes in memory among it."""
+    layout_last = isinstance(layout, str) and layout.endswith("C")
+    if array.flags.c_contiguous or array.ndim < ndim + 1:
+        return ArraySpec(array.shape, array.dtype, layout_last)
+    sizes, strides = array.shape[-ndim - 1 :], [abs(s) for s in array.strides[-ndim - 1 :]]
+    channel = ndim if layout_last else 0
+    space = [strides[a] for a in range(ndim + 1) if a != channel and sizes[a] > 1]
+    ambiguous = sizes[channel] <= 1 or not space or 0 in strides or strides[channel] == min(space)
+    return ArraySpec(array.shape, array.dtype, layout_last if ambiguous else strides[channel] < min(space))
+
+
+def view_input(array: np.ndarray, data_format: DataFormat, groups: int) -> np.ndarray:
+    """See the caller's data as ``(batch, groups, channels / groups, D, H, W)``, without what padding crops."""
+    view = view_data(array, data_format, groups)
+    if not any(map(any, data_format.crop)):
+        return view
+    space = tuple(slice(lo, n - hi) for n, (lo, hi) in zip(view.shape[3:], data_format.crop, strict=True))
+    return view[(..., *space)]
+
+
+def view_data(array: np.ndarray, data_format: DataFormat, groups: int) -> np.ndarray:
+    """See an array of the caller's as ``(batch, groups, channels / groups, D, H, W)``. Splitting axes never copies."""
+    if not data_format.batched:
+        array = array[None]
+    if data_format.channels_last:
+        array = np.moveaxis(array, -1, 1)
+    batch, channels, *space = array.shape
+    depth = (1,) * (3 - data_format.ndim)
+    return array.reshape(batch, groups, channels // groups, *depth, *space)
+
+
+def view_weight(weight: np.ndarray, groups: int) -> np.ndarray:
+    """See ``(out_channels, in_channels / groups, *kernel)`` in the canonical six axes."""
+    outs, ins, *kernel = weight.shape
+    return weight.reshape(groups, outs // groups, ins, *(1,) * (3 - len(kernel)), *kernel)
+
+
+def view_bias(bias: np.ndarray, groups: int) -> np.ndarray:
+    """See a bias as ``(groups, out_channels / groups)``."""
+    return bias.reshape(groups, len(bias) // groups)
+
+
+def stored_shape(spec: ConvSpec, data_format: DataFormat) -> Size:
+    """Return the result's shape with the axes in the order of memory: the input's, where that has a clear one."""
+    stored = data_format._replace(channels_last=spec.channels_last)
+    return stored.shape(spec.batch, spec.out_channels, spec.output_size)
+
+
+def result_view(stored: np.ndarray, spec: ConvSpec, data_format: DataFormat) -> np.ndarray:
+    """See an array of :func:`stored_shape` with the axes in the order of the layout."""
+    if spec.channels_last == data_format.channels_last:
+        return stored
+    first = int(data_format.batched)
+    return np.moveaxis(stored, -1, first) if spec.channels_last else np.moveaxis(stored, first, -1)
+
+
+def check_out(out: np.ndarray, spec: ConvSpec, data_format: DataFormat) -> None:
+    """Raise unless `out` can take the result.
+
+    Raises
+    ------
+    TypeError
+        If its dtype would lose the result's kind.
+    ValueError
+        If it has another shape, is read-only, or has elements that share memory.
+    """
+    dtype = dtypes.check(out.dtype, "out")
+    if not dtypes.can_hold(dtype, spec.dtypes.out):
+        raise bad_type("out", f"a dtype that can hold a {spec.dtypes.out} result", dtype)
+    shape = data_format.shape(spec.batch, spec.out_channels, spec.output_size)
+    if out.shape != shape:
+        raise bad_value("out", f"the result's shape {shape}", f"shape {out.shape}")
+    if not out.flags.writeable:
+        raise bad_value("out", "a writeable array", "a read-only one")
+    if _overlaps_itself(out):
+        raise bad_value("out", "elements that do not share memory", f"strides {out.strides} for shape {out.shape}")
+
+
+def writes_directly(out: np.ndarray, dtype: np.dtype, others: tuple[np.ndarray | None, ...]) -> bool:
+    """Whether a kernel may store into `out` itself: the right dtype, aligned, and apart from all that it reads."""
+    plain = out.dtype == dtype and out.dtype.isnative and out.flags.aligned
+    return plain and not any(a is not None and np.may_share_memory(out, a) for a in others)
+
+
+def _overlaps_itself(array: np.ndarray) -> bool:
+    """Whether elements may share memory: each axis has to step over all that the smaller ones span."""
+    span = array.itemsize
+    for step, n in sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1):
+        if step < span:
+            return array.size > 0
+        span += (n - 1) * step
+    return False

@@ -1,0 +1,103 @@
+"""Which backends there are, whether they can run here, and which one a call goes to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from numbaconv import cpu, cuda, reference
+from numbaconv.algorithm import Algorithm
+from numbaconv.arrays import Place
+from numbaconv.errors import BackendUnavailableError, bad_type, bad_value
+
+__all__ = ["BACKENDS", "Backend", "backends", "choose", "use_backend"]
+
+ENVIRONMENT = "NUMBACONV_BACKEND"
+
+
+class Backend(NamedTuple):
+    """A backend: where its arrays live, and the module that has the rest."""
+
+    name: str
+    place: Place
+    module: Any
+
+    @property
+    def algorithms(self) -> tuple[Algorithm, ...]:
+        """Its algorithms, in order of preference among equals."""
+        return self.module.ALGORITHMS
+
+    def why_unavailable(self) -> str | None:
+        """A sentence on what is missing and how to get it, or None."""
+        return self.module.why_unavailable()
+
+
+BACKENDS = {
+    "cpu": Backend("cpu", "host", cpu),
+    "cuda": Backend("cuda", "cuda", cuda),
+    "reference": Backend("reference", "host", reference),
+}
+_chosen: ContextVar[str | None] = ContextVar("numbaconv_backend", default=None)
+
+
+def backends() -> dict[str, str]:
+    """Return for each backend ``"available"``, or the reason why it is not.
+
+    Examples
+    --------
+    >>> numbaconv.backends()["cpu"]
+    'available'
+    """
+    return {name: backend.why_unavailable() or "available" for name, backend in BACKENDS.items()}
+
+
+@contextmanager
+def use_backend(backend: str) -> Iterator[None]:
+    """Send the calls inside a ``with`` block to one backend, in this thread or task only.
+
+    A call's own ``backend=`` goes before it; it goes before the environment variable ``NUMBACONV_BACKEND``. Arrays that live
+    elsewhere are copied there, and results back.
+
+    Parameters
+    ----------
+    backend : {"cpu", "cuda", "reference"}
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    BackendUnavailableError
+        If it cannot run here; the message says why.
+    """
+    token = _chosen.set(_available("backend", backend).name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def choose(backend: str | None, place: Place) -> Backend:
+    """Return the backend for data that lives in `place`: the call's, the ``with`` block's, the environment's, or the data's."""
+    if backend is not None:
+        return _available("backend", backend)
+    chosen = _chosen.get()
+    if chosen is not None:
+        return BACKENDS[chosen]
+    environment = os.environ.get(ENVIRONMENT)
+    if environment:
+        return _available(ENVIRONMENT, environment)
+    return _available("backend", "cuda") if place == "cuda" else BACKENDS["cpu"]
+
+
+def _available(argument: str, name: Any) -> Backend:
+    if not isinstance(name, str):
+        raise bad_type(argument, "None or a str", repr(name))
+    if name not in BACKENDS:
+        raise bad_value(argument, "one of " + ", ".join(map(repr, BACKENDS)), repr(name))
+    reason = BACKENDS[name].why_unavailable()
+    if reason is not None:
+        raise BackendUnavailableError(f"{argument}: the {name} backend cannot run here: {reason}")
+    return BACKENDS[name]

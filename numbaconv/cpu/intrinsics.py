@@ -1,0 +1,32 @@
+"""What Numba's Python cannot say: small functions written in its code generator. Each docstring states the meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+__all__ = ["as_contiguous"]
+
+
+@intrinsic
+def as_contiguous(typing_context: Any, array: Any) -> Any:
+    """``array``, a one-dimensional array whose stride is known to be the item size, typed so that loops over it vectorise.
+
+    ``as_contiguous(a)[i] == a[i]``. The caller keeps `array` alive.
+    """
+    result = types.Array(array.dtype, 1, "C", readonly=not array.mutable)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, args[0])
+        view = context.make_array(result)(context, builder)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype)))
+        context.populate_array(
+            view, data=source.data, shape=source.shape, strides=cgutils.pack_array(builder, [size]),
+            itemsize=source.itemsize, meminfo=None,
+        )  # fmt: skip
+        return view._getvalue()
+
+    return result(array), codegen

@@ -1,0 +1,94 @@
+"""How CPU kernels are compiled and called: one signature for all memory layouts, and a cache that survives trouble.
+
+Numba specialises on C order, F order, strided, read-only and writeable, each of which would be a compilation of seconds.
+Kernels here name one signature instead (:func:`strided`: any strides) and are called through the entry point that compiling
+it returns. That entry point does not check its arguments, so nothing but the algorithms may call it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+from numba.core.caching import FunctionCache
+from numba.np.numpy_support import from_dtype
+
+__all__ = ["compiled", "contiguous", "kernel", "strided"]
+
+
+def strided(dtype: np.dtype, ndim: int, readonly: bool = False) -> types.Array:
+    """Return Numba's type of an array of any strides."""
+    return types.Array(from_dtype(dtype), ndim, "A", readonly=readonly)
+
+
+def contiguous(dtype: np.dtype, ndim: int, readonly: bool = False) -> types.Array:
+    """Return Numba's type of an array in C order."""
+    return types.Array(from_dtype(dtype), ndim, "C", readonly=readonly)
+
+
+def kernel(function: Callable | None = None, /, **options: Any) -> Any:
+    """Decorate a kernel: ``njit`` with FMA contraction, the GIL released, and a cache that never stops a computation.
+
+    ``contract`` fuses a product and a sum, and leaves Inf, NaN and the order of the sums alone.
+    """
+    if function is None:
+        return lambda f: kernel(f, **options)
+    options = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy", **options}
+    dispatcher = njit(**options)(function)
+    try:
+        dispatcher._cache = _KernelCache(function)
+    except RuntimeError as error:  # Numba found no folder that it may write to
+        warnings.warn(f"numbaconv compiles anew in every process: {error}", RuntimeWarning, stacklevel=2)
+    return dispatcher
+
+
+@cache
+def compiled(dispatcher: Any, *signature: types.Type) -> Callable:
+    """Return the entry point of a kernel for one signature, from the cache on disk or compiled now."""
+    return dispatcher.compile(signature)
+
+
+class _KernelCache(FunctionCache):
+    """Numba's cache on disk, renewed when any kernel source changes, and ignored where it is damaged."""
+
+    def __init__(self, function: Callable) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _source_stamp()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:
+            self._complain("read", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            self._complain("write", error)
+            self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        try:
+            self.flush()
+        except Exception:
+            self.disable()
+
+    def _complain(self, verb: str, error: Exception) -> None:
+        warnings.warn(f"cannot {verb} the kernel cache in {self.cache_path}: {error!r}", RuntimeWarning, stacklevel=2)
+
+
+@cache
+def _source_stamp() -> str:
+    """A digest of all CPU sources: a kernel inlines functions of other files, which Numba's own stamp does not see."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,146 @@
+"""Which algorithm computes a problem, and why: ordered tables, a cost model, and the explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from numbaconv.algorithm import Algorithm, Runner
+from numbaconv.backend import BACKENDS, Backend
+from numbaconv.errors import bad_value
+from numbaconv.spec import ConvSpec
+
+__all__ = ["Explanation", "Plan", "Row", "explain", "select"]
+
+PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee",), "reference": ("ieee",)}
+
+
+class Row(NamedTuple):
+    """One algorithm in an explanation: its predicted seconds, or why it cannot take the problem."""
+
+    backend: str
+    algorithm: str
+    summary: str
+    cost: float | None
+    why_not: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A problem and the algorithm that computes it."""
+
+    spec: ConvSpec
+    backend: Backend
+    algorithm: Algorithm
+
+    @cached_property
+    def run(self) -> Runner:
+        """What computes; made, and compiled, on first use."""
+        return self.algorithm.prepare(self.spec)
+
+
+def candidates(backend: Backend) -> tuple[Algorithm, ...]:
+    """Return a backend's algorithms, in order; on the host the reference, which takes everything, comes last."""
+    last = BACKENDS["reference"].algorithms if backend.name == "cpu" else ()
+    return backend.algorithms + last
+
+
+@lru_cache(maxsize=4096)
+def select(spec: ConvSpec, backend: Backend) -> Plan:
+    """Choose the algorithm: the one named, or the cheapest of those that can, the first of equals.
+
+    Raises
+    ------
+    ValueError
+        If the named algorithm does not exist or cannot take the problem, or the precision is not to be had; with the reason.
+    """
+    if spec.precision not in PRECISIONS[backend.name]:
+        choices = ", ".join(map(repr, PRECISIONS[backend.name]))
+        raise bad_value("precision", f"one of {choices} on the {backend.name} backend", repr(spec.precision))
+    usable = [a for a in candidates(backend) if _objection(a, spec) is None]
+    if not usable:
+        _refuse(spec, backend)
+    return Plan(spec, backend, min(usable, key=lambda algorithm: algorithm.cost(spec)))
+
+
+def _objection(algorithm: Algorithm, spec: ConvSpec) -> str | None:
+    """Why this algorithm is not to be taken: the caller's wish first, then its own limits."""
+    if spec.algorithm == "accurate":
+        if not algorithm.sums_directly:
+            return "algorithm='accurate' asks for the sum of the products themselves"
+    elif spec.algorithm not in ("auto", algorithm.name):
+        return f"algorithm={spec.algorithm!r} was asked for"
+    return algorithm.why_not(spec)
+
+
+def _refuse(spec: ConvSpec, backend: Backend) -> None:
+    names = {a.name: a for a in candidates(backend)}
+    if spec.algorithm in names:
+        reason = names[spec.algorithm].why_not(spec)
+        raise bad_value("algorithm", "one that can take this problem", f"{spec.algorithm!r}: {reason}")
+    choices = ", ".join(map(repr, ("auto", "accurate", *names)))
+    raise bad_value("algorithm", f"one of {choices} on the {backend.name} backend", repr(spec.algorithm))
+
+
+# ---------------------------------------------------------------- explanation
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What :func:`numbaconv.explain` returns; print it.
+
+    Attributes
+    ----------
+    problem : str
+        The problem in words.
+    backend, algorithm : str
+        What a call takes.
+    rows : tuple of Row
+        Every algorithm of every backend: ``backend``, ``algorithm``, ``summary``, ``cost`` (predicted seconds, None where it is
+        not possible) and ``why_not`` (None for the one taken).
+    """
+
+    problem: str
+    backend: str
+    algorithm: str
+    rows: tuple[Row, ...]
+
+    def __str__(self) -> str:
+        table = [("", "backend", "algorithm", "predicted", "why (not)")]
+        for row in self.rows:
+            taken = (row.backend, row.algorithm) == (self.backend, self.algorithm)
+            cost = "-" if row.cost is None else _seconds(row.cost)
+            table.append((">" if taken else "", row.backend, row.algorithm, cost, row.why_not or f"taken: {row.summary}"))
+        return "\n".join([self.problem, *_aligned(table)])
+
+
+def explain(spec: ConvSpec, backend: Backend) -> Explanation:
+    """Say what :func:`select` decides and why not otherwise."""
+    plan = select(spec, backend)
+    rows = tuple(_row(a, b, plan) for b in BACKENDS.values() for a in b.algorithms)
+    return Explanation(str(spec), plan.algorithm.backend, plan.algorithm.name, rows)
+
+
+def _row(algorithm: Algorithm, backend: Backend, plan: Plan) -> Row:
+    cost = None
+    if algorithm is plan.algorithm:
+        reason, cost = None, algorithm.cost(plan.spec)
+    elif (reason := backend.why_unavailable()) is None and (reason := _objection(algorithm, plan.spec)) is None:
+        cost = algorithm.cost(plan.spec)
+        offered = algorithm in candidates(plan.backend)
+        reason = "predicted slower" if offered else f"the call goes to the {plan.backend.name} backend"
+    return Row(backend.name, algorithm.name, algorithm.summary, cost, reason)
+
+
+def _seconds(value: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= scale:
+            break
+    return f"{value / scale:.3g} {unit}"
+
+
+def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]

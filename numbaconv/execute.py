@@ -1,0 +1,151 @@
+"""How one call travels: its arrays are seen, the problem normalised, an algorithm selected, the result computed.
+
+Nothing is written to ``out`` before everything has been checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from numbaconv import arrays, cuda
+from numbaconv.algorithm import Operands
+from numbaconv.arrays import HOST, Memory, Place
+from numbaconv.backend import Backend, choose
+from numbaconv.dispatch import Plan, select
+from numbaconv.errors import bad_type, bad_value
+from numbaconv.spec import ArraySpec, ConvOptions, DataFormat, normalise
+
+__all__ = ["Call", "Packer", "convolve", "plan_call"]
+
+MEMORIES: dict[Place, Memory] = {"host": HOST, "cuda": cuda.MEMORY}
+Packer = Callable[[Plan, np.ndarray], Any]
+
+
+class Call(NamedTuple):
+    """The arrays of one call, as the caller gave them."""
+
+    input: Any
+    weight: Any
+    bias: Any = None
+    residual: Any = None
+    out: Any = None
+
+
+def pack(plan: Plan, weight: np.ndarray) -> Any:
+    """Bring a weight into the form that the plan's algorithm reads."""
+    return plan.algorithm.pack(plan.spec, arrays.view_weight(weight, plan.spec.groups))
+
+
+def convolve(
+    ndim: int, call: Call, options: ConvOptions, backend: str | None = None, stream: Any = None, pack: Packer = pack
+) -> Any:
+    """Compute one convolution.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the public functions say.
+    """
+    home = arrays.place_of(call.input)
+    target = choose(backend, home)
+    if stream is not None and target.place == "host":
+        raise bad_value("stream", f"None on the {target.name} backend", repr(stream))
+    memory = MEMORIES[target.place]
+    operands = _operands(call, home, target.place, stream)
+    views = tuple(None if a is None else memory.view(a, n) for n, a in zip(Call._fields, operands, strict=False))
+    plan, data_format = plan_call(ndim, views, options, target)
+
+    out = None
+    if call.out is not None:
+        out = MEMORIES[home].view_out(call.out)
+        plan, data_format = _plan_for_out(out, plan, data_format, ndim, views, options)
+    input, weight, bias, residual = views
+    groups = plan.spec.groups
+    direct = out is not None and home == target.place and arrays.writes_directly(out, plan.spec.dtypes.out, views)
+    if direct:
+        stored, result = call.out, out
+    else:
+        shape = arrays.stored_shape(plan.spec, data_format)
+        stored = memory.empty(shape, plan.spec.dtypes.out, call.input, stream)
+        result = arrays.result_view(memory.view_out(stored), plan.spec, data_format)
+    plan.run(
+        Operands(
+            arrays.view_input(input, data_format, groups),
+            pack(plan, weight),
+            None if bias is None else arrays.view_bias(bias, groups),
+            None if residual is None else arrays.view_data(residual, data_format, groups),
+            arrays.view_data(result, data_format, groups),
+            stream,
+        )
+    )
+    if direct:
+        return call.out
+    computed = memory.restride(stored, result)
+    if home != target.place:
+        computed = MEMORIES[home].from_host(memory.to_host(computed, stream), call.input, stream)
+    if call.out is None:
+        return computed
+    MEMORIES[home].copy(call.out, computed, stream)
+    return call.out
+
+
+def _operands(call: Call, home: Place, target: Place, stream: Any) -> tuple[Any, ...]:
+    """The operands where the backend wants them; those of a call have to be in one place."""
+    for argument, array in zip(Call._fields, call, strict=True):
+        if array is not None and arrays.place_of(array) != home:
+            where = {"host": "in host memory", "cuda": "on the CUDA device"}
+            raise bad_type(argument, f"an array {where[home]}, as input is", f"one {where[arrays.place_of(array)]}")
+    if home == target:
+        return call[:4]
+    if home == "host":
+        views = (None if a is None else HOST.view(a, n) for n, a in zip(Call._fields, call[:4], strict=False))
+        return tuple(None if a is None else MEMORIES[target].from_host(a, None, stream) for a in views)
+    return tuple(None if a is None else MEMORIES[home].to_host(a, stream) for a in call[:4])
+
+
+def _plan_for_out(
+    out: np.ndarray, plan: Plan, data_format: DataFormat, ndim: int, views: tuple, options: ConvOptions
+) -> tuple[Plan, DataFormat]:
+    """Check `out`; where no dtype was asked for, its dtype is what the result is stored in, with no rounding between."""
+    arrays.check_out(out, plan.spec, data_format)
+    if options.out_dtype is not None or out.dtype == plan.spec.dtypes.out:
+        return plan, data_format
+    return plan_call(ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), plan.backend)
+
+
+# ---------------------------------------------------------------- planning
+
+
+def plan_call(ndim: int, views: tuple, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
+    """Return the plan for arrays like `views` (input, weight, bias, residual); remembered for calls alike."""
+    input, *others = views
+    specs = (
+        arrays.describe(input, ndim, options.layout),
+        *(None if a is None else ArraySpec(a.shape, a.dtype) for a in others),
+    )
+    return plan_specs(ndim, specs, options, backend)
+
+
+def plan_specs(ndim: int, specs: tuple, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
+    """As :func:`plan_call`, without arrays."""
+    options = ConvOptions(*(tuple(o) if type(o) is list else o for o in options))
+    plan = _remembered if all(map(_has_one_meaning, options)) else _plan
+    return plan(ndim, specs, options, backend)
+
+
+def _plan(ndim: int, specs: tuple, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
+    spec, data_format = normalise(ndim, *specs, options)
+    return select(spec, backend), data_format
+
+
+_remembered = lru_cache(maxsize=4096)(_plan)
+
+
+def _has_one_meaning(value: Any) -> bool:
+    """Whether equal values of an option mean the same; True == 1.0 == 1 must not find each other's plans."""
+    kind = type(value)
+    return kind is int or kind is str or value is None or (kind is tuple and all(map(_has_one_meaning, value)))

@@ -1,0 +1,107 @@
+"""The operators, as functions with PyTorch's names, argument order and meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numbaconv.execute import Call, convolve
+from numbaconv.spec import ConvOptions
+
+__all__ = ["conv2d"]
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    padding_mode: str = "zeros",
+    layout: str | None = None,
+    residual: Any = None,
+    out: Any = None,
+    out_dtype: Any = None,
+    algorithm: str = "auto",
+    precision: str = "ieee",
+    backend: str | None = None,
+    stream: Any = None,
+) -> Any:
+    """Cross-correlate images with kernels, summed over the input channels, one kernel per output channel.
+
+    ``y[n, o, i, j] = bias[o] + sum over c, p, q of weight[o, c, p, q] * input[n, c, i * stride + p * dilation - padding, ...]``
+
+    Parameters
+    ----------
+    input : array_like, ``(N, C_in, H, W)`` or ``(C_in, H, W)``
+        The data; ``(N, H, W, C_in)`` or ``(H, W, C_in)`` with ``layout="NHWC"``. Any strides; never changed.
+    weight : array_like, ``(C_out, C_in / groups, kh, kw)``
+        The kernels, whatever the layout of the data. They are not flipped.
+    bias : array_like, ``(C_out,)``, optional
+        Added to each output channel.
+    stride : int or 2 ints, default 1
+        Step between output positions, in input elements.
+    padding : int, 2 ints, 2 ``(low, high)`` pairs, ``"valid"``, ``"same"`` or ``"same_lower"``, default 0
+        Elements added before and after each spatial axis; negative ones crop. ``"same"`` gives ``ceil(n / stride)`` outputs with
+        the smallest padding, the odd element high (``"same_lower"``: low), for any stride, as ONNX, TensorFlow and JAX.
+    dilation : int or 2 ints, default 1
+        Distance between the taps of the kernel, in input elements.
+    groups : int, default 1
+        Into how many groups of channels, convolved apart, the problem falls; ``groups=C_in`` is depthwise.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        What padding holds: ``numpy.pad``'s ``"constant"``, ``"reflect"``, ``"edge"`` and ``"wrap"``.
+    layout : {"NCHW", "NHWC"}, optional
+        The order of the axes of `input` and result, NCHW by default.
+    residual : array_like of the result's shape, optional
+        Added to the result before it leaves the cache.
+    out : array of the result's shape, optional
+        Where to put the result; it is what is returned. Its dtype may be wider or narrower than the result's, not of a lesser
+        kind. If it overlaps an operand the result is computed apart first.
+    out_dtype : dtype, optional
+        The result's dtype. A wider one is also what the products are summed in.
+    algorithm : str, default "auto"
+        ``"auto"``, ``"accurate"`` (only algorithms that sum the products themselves), or a name that :func:`explain` lists.
+    precision : {"ieee"}
+        What float32 operands may be rounded to; nothing, so far.
+    backend : {"cpu", "cuda", "reference"}, optional
+        Where to compute; by default where the data lives (see also :func:`use_backend`).
+    stream : optional
+        CUDA only: the stream to compute on.
+
+    Returns
+    -------
+    array, ``(N, C_out, H', W')``, or as the layout says; without N where `input` has none
+        ``H' = (H + low + high - dilation * (kh - 1) - 1) // stride + 1``. It lives where `input` lives, is of its family and in
+        the same memory order. Its dtype is that of ``numpy.result_type`` of the operands, save that 8-bit integers give
+        int32 and other integers and bools what ``numpy.sum`` gives.
+
+    Raises
+    ------
+    ValueError
+        For a shape or value that makes no sense; the message names the argument, what was expected and what came.
+    TypeError
+        For a dtype or kind of array that is not supported.
+    BackendUnavailableError
+        If the backend cannot run here.
+
+    See Also
+    --------
+    Conv2d : The same with the weight prepared once.
+    explain : Which algorithm a call takes, and why.
+
+    References
+    ----------
+    Zhang, Lipton, Li, Smola, "Dive into Deep Learning", chapter 7; PyTorch's ``torch.nn.functional.conv2d``.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaconv as nc
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> nc.conv2d(x, np.array([[[[0.0, 1], [2, 3]]]]))
+    array([[[[19., 25.],
+             [37., 43.]]]])
+    """
+    options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, None, out_dtype, algorithm, precision)
+    return convolve(2, Call(input, weight, bias, residual, out), options, backend, stream)
