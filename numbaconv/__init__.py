@@ -1,7 +1,23 @@
 """Convolution kernels that are Python, compiled by Numba: NumPy arrays on the CPU, CUDA arrays on the GPU, one API for both."""
 
 from numbaconv.backend import backends, use_backend
+from numbaconv.config import show_config
+from numbaconv.corr2d import corr2d, corr2d_multi_in, corr2d_multi_in_out, corr2d_multi_in_out_1x1
 from numbaconv.errors import BackendUnavailableError
+from numbaconv.explanation import explain
 from numbaconv.functional import conv2d
+from numbaconv.prepared import Conv2d
 
-__all__ = ["BackendUnavailableError", "backends", "conv2d", "use_backend"]
+__all__ = [
+    "BackendUnavailableError",
+    "Conv2d",
+    "backends",
+    "conv2d",
+    "corr2d",
+    "corr2d_multi_in",
+    "corr2d_multi_in_out",
+    "corr2d_multi_in_out_1x1",
+    "explain",
+    "show_config",
+    "use_backend",
+]

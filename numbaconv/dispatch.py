@@ -12,7 +12,7 @@ from numbaconv.backend import BACKENDS, Backend
 from numbaconv.errors import bad_value
 from numbaconv.spec import ConvSpec
 
-__all__ = ["Explanation", "Plan", "Row", "explain", "select"]
+__all__ = ["Explanation", "Plan", "Row", "check_algorithm", "explain", "select"]
 
 PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee",), "reference": ("ieee",)}
 
@@ -75,13 +75,17 @@ def _objection(algorithm: Algorithm, spec: ConvSpec) -> str | None:
     return algorithm.why_not(spec)
 
 
+def check_algorithm(name: str, backend: Backend) -> None:
+    """Raise ValueError if the backend has no algorithm of this name."""
+    choices = ("auto", "accurate", *(a.name for a in candidates(backend)))
+    if name not in choices:
+        raise bad_value("algorithm", f"one of {', '.join(map(repr, choices))} on the {backend.name} backend", repr(name))
+
+
 def _refuse(spec: ConvSpec, backend: Backend) -> None:
-    names = {a.name: a for a in candidates(backend)}
-    if spec.algorithm in names:
-        reason = names[spec.algorithm].why_not(spec)
-        raise bad_value("algorithm", "one that can take this problem", f"{spec.algorithm!r}: {reason}")
-    choices = ", ".join(map(repr, ("auto", "accurate", *names)))
-    raise bad_value("algorithm", f"one of {choices} on the {backend.name} backend", repr(spec.algorithm))
+    check_algorithm(spec.algorithm, backend)
+    reasons = [f"{a.name!r}: {_objection(a, spec)}" for a in candidates(backend) if a.name == spec.algorithm]
+    raise bad_value("algorithm", "one that can take this problem", "; ".join(reasons) or repr(spec.algorithm))
 
 
 # ---------------------------------------------------------------- explanation

@@ -19,7 +19,7 @@ from numbaconv.dispatch import Plan, select
 from numbaconv.errors import bad_type, bad_value
 from numbaconv.spec import ArraySpec, ConvOptions, DataFormat, normalise
 
-__all__ = ["Call", "Packer", "convolve", "plan_call"]
+__all__ = ["Call", "Packer", "convolve", "describe", "indexed", "move", "pack", "plan_call", "plan_specs"]
 
 MEMORIES: dict[Place, Memory] = {"host": HOST, "cuda": cuda.MEMORY}
 Packer = Callable[[Plan, np.ndarray], Any]
@@ -94,17 +94,34 @@ def convolve(
 
 
 def _operands(call: Call, home: Place, target: Place, stream: Any) -> tuple[Any, ...]:
-    """The operands where the backend wants them; those of a call have to be in one place."""
-    for argument, array in zip(Call._fields, call, strict=True):
-        if array is not None and arrays.place_of(array) != home:
-            where = {"host": "in host memory", "cuda": "on the CUDA device"}
-            raise bad_type(argument, f"an array {where[home]}, as input is", f"one {where[arrays.place_of(array)]}")
-    if home == target:
-        return call[:4]
-    if home == "host":
-        views = (None if a is None else HOST.view(a, n) for n, a in zip(Call._fields, call[:4], strict=False))
-        return tuple(None if a is None else MEMORIES[target].from_host(a, None, stream) for a in views)
-    return tuple(None if a is None else MEMORIES[home].to_host(a, stream) for a in call[:4])
+    """The operands where the backend computes. Each has to be there already, or where the input lives."""
+    return tuple(
+        None if array is None else _brought(array, argument, home, target, stream)
+        for argument, array in zip(Call._fields, call[:4], strict=False)
+    )
+
+
+def _brought(array: Any, argument: str, home: Place, target: Place, stream: Any) -> Any:
+    place = arrays.place_of(array)
+    if place == target:
+        return array
+    if place != home:
+        where = {"host": "in host memory", "cuda": "on the CUDA device"}
+        raise bad_type(argument, f"an array {where[home]}, as input is", f"one {where[place]}")
+    return move(array, argument, target, stream)
+
+
+def move(array: Any, argument: str, target: Place, stream: Any = None) -> Any:
+    """Copy an operand to another place."""
+    if target == "host":
+        return MEMORIES[arrays.place_of(array)].to_host(array, stream)
+    return MEMORIES[target].from_host(HOST.view(array, argument), None, stream)
+
+
+def indexed(array: Any, argument: str, index: Any) -> Any:
+    """``array[index]`` for any kind of array, lists too, without a copy; `index` may add and drop axes of size 1."""
+    memory = MEMORIES[arrays.place_of(array)]
+    return memory.restride(array, memory.view(array, argument)[index])
 
 
 def _plan_for_out(
@@ -128,6 +145,17 @@ def plan_call(ndim: int, views: tuple, options: ConvOptions, backend: Backend) -
         *(None if a is None else ArraySpec(a.shape, a.dtype) for a in others),
     )
     return plan_specs(ndim, specs, options, backend)
+
+
+def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument: str = "input") -> ArraySpec:
+    """Return what planning needs to know of an operand, or of one that is given as a tuple: its shape."""
+    if isinstance(array, tuple):
+        if not all(isinstance(n, int) and n >= 0 for n in array):
+            raise bad_value(argument, "an array or a shape of non-negative ints", repr(array))
+        last = argument == "input" and isinstance(layout, str) and layout.endswith("C")
+        return ArraySpec(array, shape_dtype, last)
+    view = MEMORIES[arrays.place_of(array)].view(array, argument)
+    return arrays.describe(view, ndim, layout) if argument == "input" else ArraySpec(view.shape, view.dtype)
 
 
 def plan_specs(ndim: int, specs: tuple, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:

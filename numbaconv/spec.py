@@ -24,7 +24,7 @@ import numpy as np
 from numbaconv import dtypes
 from numbaconv.errors import bad_type, bad_value
 
-__all__ = ["ArraySpec", "ConvOptions", "ConvSpec", "DataFormat", "Pads", "Size", "Triple", "normalise"]
+__all__ = ["ArraySpec", "ConvOptions", "ConvSpec", "DataFormat", "Pads", "Size", "Triple", "normalise", "probe"]
 
 Triple = tuple[int, int, int]
 Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -221,6 +221,25 @@ def normalise(
         raise bad_value("residual", f"the result's shape {shape}", f"shape {residual.shape}")
     _check_memory(shape, spec, options.padding)
     return spec, data_format
+
+
+def probe(ndim: int, weight: ArraySpec, options: ConvOptions) -> ArraySpec:
+    """Return the smallest data that a weight and options make sense for, to check them by before there is any.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As :func:`normalise`.
+    """
+    groups = _int("groups", options.groups, least=1)
+    channels = weight.shape[1] * groups if len(weight.shape) == ndim + 2 else 0
+    kernel = _check_weight(weight, ndim, channels, groups)
+    dilation = _per_axis("dilation", options.dilation, ndim, least=1)
+    extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
+    pads = _padding(options.padding, ndim, extent, kernel, (1,) * ndim, dilation)
+    size = tuple(e + max(0, -lo) + max(0, -hi) for e, (lo, hi) in zip(extent, pads, strict=True))
+    shape = (*size, channels) if _layout(options.layout, ndim) else (channels, *size)
+    return ArraySpec((1, *shape), weight.dtype)
 
 
 # ---------------------------------------------------------------- arrays

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from numbaconv.cpu.direct import DIRECT
+from numbaconv.cpu.jit import cache_folder
 
-__all__ = ["ALGORITHMS", "why_unavailable"]
+__all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
 ALGORITHMS = (DIRECT,)
 

@@ -19,7 +19,7 @@ from numba import njit, types
 from numba.core.caching import FunctionCache
 from numba.np.numpy_support import from_dtype
 
-__all__ = ["compiled", "contiguous", "kernel", "strided"]
+__all__ = ["cache_folder", "compiled", "contiguous", "kernel", "strided"]
 
 
 def strided(dtype: np.dtype, ndim: int, readonly: bool = False) -> types.Array:
@@ -52,6 +52,14 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Any:
 def compiled(dispatcher: Any, *signature: types.Type) -> Callable:
     """Return the entry point of a kernel for one signature, from the cache on disk or compiled now."""
     return dispatcher.compile(signature)
+
+
+def cache_folder() -> str:
+    """Where compiled kernels are kept, in words where they are not."""
+    try:
+        return _KernelCache(cache_folder).cache_path
+    except RuntimeError as error:
+        return f"none ({error})"
 
 
 class _KernelCache(FunctionCache):

@@ -1,0 +1,81 @@
+"""``show_config``: what this installation is and runs on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import llvmlite.binding
+import numba
+
+from numbaconv.backend import ENVIRONMENT, backends
+from numbaconv.cpu import cache_folder
+from numbaconv.errors import bad_value
+
+__all__ = ["show_config"]
+
+_FEATURES = ("sse4.2", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16", "avx512fp16",
+             "amx-bf16", "amx-int8", "neon", "sve")  # fmt: skip
+
+
+def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
+    """Print versions, CPU features, threads, the CUDA device and the cache folder, as ``numpy.show_config`` does for NumPy.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        Print it, or return it.
+
+    Returns
+    -------
+    dict or None
+        A dict of sections with ``mode="dicts"``.
+
+    Raises
+    ------
+    ValueError
+        For another mode.
+    """
+    if mode not in ("stdout", "dicts"):
+        raise bad_value("mode", "'stdout' or 'dicts'", repr(mode))
+    sections = {"versions": _versions(), "cpu": _cpu(), "threads": _threads(), "backends": backends(), "settings": _settings()}
+    if mode == "dicts":
+        return sections
+    for title, items in sections.items():
+        print(f"{title}:")
+        for name, value in items.items():
+            print(f"  {name}: {value}")
+    return None
+
+
+def _versions() -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in ("numbaconv", "numba", "llvmlite", "numpy", "numba-cuda"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _cpu() -> dict[str, Any]:
+    features = llvmlite.binding.get_host_cpu_features()
+    return {
+        "platform": platform.platform(),
+        "name": llvmlite.binding.get_host_cpu_name(),
+        "features": " ".join(f for f in _FEATURES if features.get(f)) or "none of those that matter here",
+    }
+
+
+def _threads() -> dict[str, Any]:
+    try:
+        layer = numba.threading_layer()
+    except ValueError:
+        layer = f"{numba.config.THREADING_LAYER} (none started yet)"
+    return {"threads": numba.get_num_threads(), "cpus": os.cpu_count(), "threading layer": layer}
+
+
+def _settings() -> dict[str, Any]:
+    return {ENVIRONMENT: os.environ.get(ENVIRONMENT, "not set"), "kernel cache": cache_folder()}

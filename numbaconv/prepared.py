@@ -1,0 +1,153 @@
+"""The prepared operators: everything that depends on the weight alone is done once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv import arrays, dispatch, execute
+from numbaconv.arrays import Place
+from numbaconv.backend import choose
+from numbaconv.dispatch import Explanation, Plan
+from numbaconv.execute import MEMORIES, Call, convolve, move
+from numbaconv.spec import ArraySpec, ConvOptions, normalise, probe
+
+__all__ = ["Conv2d"]
+
+
+class _Conv:
+    """A convolution with its weight: owns copies, and what the algorithms packed of them."""
+
+    ndim: int
+
+    def __init__(self, weight: Any, bias: Any, options: ConvOptions, backend: str | None) -> None:
+        self._options, self._backend = options, backend
+        home = arrays.place_of(weight)
+        memory = MEMORIES[home]
+        views = [memory.view(weight, "weight"), None if bias is None else memory.view(bias, "bias")]
+        specs = [None if view is None else ArraySpec(view.shape, view.dtype) for view in views]
+        assert specs[0] is not None
+        normalise(self.ndim, probe(self.ndim, specs[0], options), specs[0], specs[1], None, options)
+        dispatch.check_algorithm(options.algorithm, choose(backend, home))
+        self._shape, self._dtype = specs[0].shape, specs[0].dtype
+        self._owned: dict[Place, tuple[Any, Any]] = {home: (_copy(weight, views[0]), _copy(bias, views[1]))}
+        self._packed: dict[tuple, Any] = {}
+
+    def __call__(self, input: Any, *, residual: Any = None, out: Any = None, stream: Any = None) -> Any:
+        """Compute the convolution of `input`, of any batch and spatial size.
+
+        Parameters
+        ----------
+        input : array_like
+            As of the function.
+        residual, out, stream
+            As of the function.
+
+        Returns
+        -------
+        array
+            As of the function.
+
+        Raises
+        ------
+        ValueError, TypeError, BackendUnavailableError
+            As the function; the arguments are named the same.
+        """
+        weight, bias = self._at(choose(self._backend, arrays.place_of(input)).place)
+        call = Call(input, weight, bias, residual, out)
+        return convolve(self.ndim, call, self._options, self._backend, stream, self._pack)
+
+    def explain(self, input: Any) -> Explanation:
+        """Say which algorithm a call with `input` (an array, or a shape for one of the weight's dtype) takes, and why."""
+        backend = choose(self._backend, "host" if isinstance(input, tuple) else arrays.place_of(input))
+        weight, bias = (None if a is None else MEMORIES[backend.place].view(a, "weight") for a in self._at(backend.place))
+        assert weight is not None
+        specs = (
+            execute.describe(input, self._dtype, self.ndim, self._options.layout),
+            ArraySpec(weight.shape, weight.dtype),
+            None if bias is None else ArraySpec(bias.shape, bias.dtype),
+            None,
+        )
+        plan, _ = execute.plan_specs(self.ndim, specs, self._options, backend)
+        return dispatch.explain(plan.spec, backend)
+
+    def _at(self, place: Place) -> tuple[Any, Any]:
+        """The weight and bias in one kind of memory, copied there once."""
+        if place not in self._owned:
+            [pair] = self._owned.values()
+            self._owned[place] = tuple(None if a is None else move(a, "weight", place) for a in pair)  # type: ignore[assignment]
+        return self._owned[place]
+
+    def _pack(self, plan: Plan, weight: np.ndarray) -> Any:
+        """What the plan's algorithm made of the weight, made once for each dtype it computes in."""
+        key = (plan.backend.name, plan.algorithm.name, plan.spec.dtypes.compute)
+        if key not in self._packed:
+            self._packed[key] = execute.pack(plan, weight)
+        return self._packed[key]
+
+    def __repr__(self) -> str:
+        o, c, *kernel = self._shape
+        changed = {
+            name: value
+            for name, value in zip(ConvOptions._fields, self._options, strict=True)
+            if value != ConvOptions._field_defaults[name]
+        }
+        options = "".join(f", {name}={value!r}" for name, value in changed.items())
+        return f"{type(self).__name__}({c} -> {o}, kernel {'x'.join(map(str, kernel))}, {self._dtype}{options})"
+
+
+def _copy(array: Any, view: np.ndarray | None) -> Any:
+    if view is None:
+        return None
+    memory = MEMORIES[arrays.place_of(array)]
+    owned = memory.empty(view.shape, view.dtype, array, None)
+    memory.copy(owned, memory.restride(array, view), None)
+    return owned
+
+
+class Conv2d(_Conv):
+    """A prepared :func:`numbaconv.conv2d`: checks, chooses and packs once, then only computes.
+
+    Parameters
+    ----------
+    weight : array_like, ``(C_out, C_in / groups, kh, kw)``
+        The kernels. The operator owns a copy: changing the array afterwards changes nothing.
+    bias : array_like, ``(C_out,)``, optional
+        Copied as well.
+    stride, padding, dilation, groups, padding_mode, layout, out_dtype, algorithm, precision, backend
+        As of :func:`numbaconv.conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As :func:`numbaconv.conv2d`; what does not depend on the data is checked here already.
+
+    Examples
+    --------
+    >>> import numpy as np, numbaconv as nc
+    >>> op = nc.Conv2d(np.ones((4, 3, 5, 5), np.float32), padding="same")
+    >>> op(np.zeros((2, 3, 32, 32), np.float32)).shape
+    (2, 4, 32, 32)
+    """
+
+    ndim = 2
+
+    def __init__(
+        self,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        layout: str | None = None,
+        out_dtype: Any = None,
+        algorithm: str = "auto",
+        precision: str = "ieee",
+        backend: str | None = None,
+    ) -> None:
+        options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, None, out_dtype, algorithm, precision)
+        super().__init__(weight, bias, options, backend)
