@@ -195,7 +195,7 @@ def tasks(output, g):
 def in_parallel(input, weight, bias, residual, output, has_residual, g):
     """All tasks, over the threads."""
     for number in prange(tasks(output, g)):
-        task(number, input, weight, bias, residual, output, has_residual, g)
+        task(int64(number), input, weight, bias, residual, output, has_residual, g)
 
 
 @kernel
@@ -221,10 +221,10 @@ def prepare(spec: ConvSpec) -> Runner:
     g = geometry(spec)
     entry = compiled(
         in_series if spec.multiply_adds <= SERIAL else in_parallel,
-        strided(spec.dtypes.input, 6, readonly=True),
-        contiguous(spec.dtypes.compute, 3, readonly=True),
-        contiguous(spec.dtypes.compute, 2, readonly=True),
-        strided(spec.dtypes.out, 6, readonly=True),
+        strided(spec.dtypes.input, 6),
+        contiguous(spec.dtypes.compute, 3),
+        contiguous(spec.dtypes.compute, 2),
+        strided(spec.dtypes.out, 6),
         strided(spec.dtypes.out, 6),
         types.boolean,
         types.NamedUniTuple(int64, len(Geometry._fields), Geometry),

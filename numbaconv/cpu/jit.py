@@ -22,14 +22,14 @@ from numba.np.numpy_support import from_dtype
 __all__ = ["cache_folder", "compiled", "contiguous", "kernel", "strided"]
 
 
-def strided(dtype: np.dtype, ndim: int, readonly: bool = False) -> types.Array:
-    """Return Numba's type of an array of any strides."""
-    return types.Array(from_dtype(dtype), ndim, "A", readonly=readonly)
+def strided(dtype: np.dtype, ndim: int) -> types.Array:
+    """Return Numba's type of an array of any strides, read-only ones among them: kernels keep to what they may write."""
+    return types.Array(from_dtype(dtype), ndim, "A")
 
 
-def contiguous(dtype: np.dtype, ndim: int, readonly: bool = False) -> types.Array:
+def contiguous(dtype: np.dtype, ndim: int) -> types.Array:
     """Return Numba's type of an array in C order."""
-    return types.Array(from_dtype(dtype), ndim, "C", readonly=readonly)
+    return types.Array(from_dtype(dtype), ndim, "C")
 
 
 def kernel(function: Callable | None = None, /, **options: Any) -> Any:
