@@ -8,9 +8,12 @@ from numbaconv.explanation import explain
 from numbaconv.functional import conv2d
 from numbaconv.prepared import Conv2d
 
+__version__ = "0.1.0"
+
 __all__ = [
     "BackendUnavailableError",
     "Conv2d",
+    "__version__",
     "backends",
     "conv2d",
     "corr2d",

@@ -117,8 +117,8 @@ def view_input(array: np.ndarray, data_format: DataFormat, groups: int) -> np.nd
     view = view_data(array, data_format, groups)
     if not any(map(any, data_format.crop)):
         return view
-    space = tuple(slice(lo, n - hi) for n, (lo, hi) in zip(view.shape[3:], data_format.crop, strict=True))
-    return view[(..., *space)]
+    d, h, w = (slice(lo, n - hi) for n, (lo, hi) in zip(view.shape[3:], data_format.crop, strict=True))
+    return view[..., d, h, w]
 
 
 def view_data(array: np.ndarray, data_format: DataFormat, groups: int) -> np.ndarray:

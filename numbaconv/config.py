@@ -71,7 +71,7 @@ def _cpu() -> dict[str, Any]:
 
 def _threads() -> dict[str, Any]:
     try:
-        layer = numba.threading_layer()
+        layer: str = numba.threading_layer()
     except ValueError:
         layer = f"{numba.config.THREADING_LAYER} (none started yet)"
     return {"threads": numba.get_num_threads(), "cpus": os.cpu_count(), "threading layer": layer}

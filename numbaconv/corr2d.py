@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv.arrays import place_of
 from numbaconv.errors import bad_value
-from numbaconv.execute import MEMORIES, Call, convolve, indexed
+from numbaconv.execute import Call, convolve, indexed, memory_of
 from numbaconv.spec import ConvOptions
 
 __all__ = ["corr2d", "corr2d_multi_in", "corr2d_multi_in_out", "corr2d_multi_in_out_1x1"]
@@ -148,7 +147,7 @@ def _convolve(X: Any, K: Any) -> Any:  # noqa: N803
 def _check(X: Any, K: Any, x_axes: tuple[str, ...], k_axes: tuple[str, ...]) -> None:  # noqa: N803
     shapes = {}
     for argument, array, axes in (("X", X, x_axes), ("K", K, k_axes)):
-        shape = MEMORIES[place_of(array)].view(array, argument).shape
+        shape = memory_of(array).view(array, argument).shape
         if len(shape) != len(axes):
             raise bad_value(argument, f"{len(axes)} dimensions, ({', '.join(axes)})", f"shape {shape}")
         shapes[argument] = shape

@@ -139,9 +139,7 @@ def _row(algorithm: Algorithm, backend: Backend, plan: Plan) -> Row:
 
 
 def _seconds(value: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= scale:
-            break
+    unit, scale = next((u for u in (("s", 1.0), ("ms", 1e-3)) if value >= u[1]), ("us", 1e-6))
     return f"{value / scale:.3g} {unit}"
 
 

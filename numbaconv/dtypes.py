@@ -42,9 +42,7 @@ def check(dtype: object, argument: str) -> np.dtype:
     return native
 
 
-def resolve(
-    input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (), out: np.dtype | None = None
-) -> Dtypes:
+def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (), out: np.dtype | None = None) -> Dtypes:
     """Apply the dtype rules.
 
     Parameters

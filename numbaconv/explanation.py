@@ -65,9 +65,9 @@ def explain(operator: str | Conv2d, input: Any, *args: Any, dtype: Any = np.floa
     given = call.arguments
     options = ConvOptions(*(given.get(name) for name in ConvOptions._fields))
     shape_dtype = dtypes.check(dtype, "dtype")
-    specs = tuple(
+    specs = execute.Specs._make(
         None if given[name] is None else execute.describe(given[name], shape_dtype, ndim, options.layout, name)
-        for name in ("input", "weight", "bias", "residual")
+        for name in execute.Specs._fields
     )
     place = "host" if isinstance(input, tuple) else place_of(input)
     backend = choose(given["backend"], place)

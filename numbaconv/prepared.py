@@ -10,7 +10,7 @@ from numbaconv import arrays, dispatch, execute
 from numbaconv.arrays import Place
 from numbaconv.backend import choose
 from numbaconv.dispatch import Explanation, Plan
-from numbaconv.execute import MEMORIES, Call, convolve, move
+from numbaconv.execute import Call, Specs, convolve, memory_of, move
 from numbaconv.spec import ArraySpec, ConvOptions, normalise, probe
 
 __all__ = ["Conv2d"]
@@ -23,15 +23,15 @@ class _Conv:
 
     def __init__(self, weight: Any, bias: Any, options: ConvOptions, backend: str | None) -> None:
         self._options, self._backend = options, backend
-        home = arrays.place_of(weight)
-        memory = MEMORIES[home]
-        views = [memory.view(weight, "weight"), None if bias is None else memory.view(bias, "bias")]
-        specs = [None if view is None else ArraySpec(view.shape, view.dtype) for view in views]
-        assert specs[0] is not None
-        normalise(self.ndim, probe(self.ndim, specs[0], options), specs[0], specs[1], None, options)
+        home, memory = arrays.place_of(weight), memory_of(weight)
+        view = memory.view(weight, "weight")
+        bias_view = None if bias is None else memory.view(bias, "bias")
+        spec = ArraySpec(view.shape, view.dtype)
+        bias_spec = None if bias_view is None else ArraySpec(bias_view.shape, bias_view.dtype)
+        normalise(self.ndim, probe(self.ndim, spec, options), spec, bias_spec, None, options)
         dispatch.check_algorithm(options.algorithm, choose(backend, home))
-        self._shape, self._dtype = specs[0].shape, specs[0].dtype
-        self._owned: dict[Place, tuple[Any, Any]] = {home: (_copy(weight, views[0]), _copy(bias, views[1]))}
+        self._specs = spec, bias_spec
+        self._owned: dict[Place, tuple[Any, Any]] = {home: (_copy(weight, view), _copy(bias, bias_view))}
         self._packed: dict[tuple, Any] = {}
 
     def __call__(self, input: Any, *, residual: Any = None, out: Any = None, stream: Any = None) -> Any:
@@ -61,14 +61,8 @@ class _Conv:
     def explain(self, input: Any) -> Explanation:
         """Say which algorithm a call with `input` (an array, or a shape for one of the weight's dtype) takes, and why."""
         backend = choose(self._backend, "host" if isinstance(input, tuple) else arrays.place_of(input))
-        weight, bias = (None if a is None else MEMORIES[backend.place].view(a, "weight") for a in self._at(backend.place))
-        assert weight is not None
-        specs = (
-            execute.describe(input, self._dtype, self.ndim, self._options.layout),
-            ArraySpec(weight.shape, weight.dtype),
-            None if bias is None else ArraySpec(bias.shape, bias.dtype),
-            None,
-        )
+        first = execute.describe(input, self._specs[0].dtype, self.ndim, self._options.layout)
+        specs = Specs(first, *self._specs)
         plan, _ = execute.plan_specs(self.ndim, specs, self._options, backend)
         return dispatch.explain(plan.spec, backend)
 
@@ -87,20 +81,20 @@ class _Conv:
         return self._packed[key]
 
     def __repr__(self) -> str:
-        o, c, *kernel = self._shape
+        (o, c, *kernel), dtype, _ = self._specs[0]
         changed = {
             name: value
             for name, value in zip(ConvOptions._fields, self._options, strict=True)
             if value != ConvOptions._field_defaults[name]
         }
         options = "".join(f", {name}={value!r}" for name, value in changed.items())
-        return f"{type(self).__name__}({c} -> {o}, kernel {'x'.join(map(str, kernel))}, {self._dtype}{options})"
+        return f"{type(self).__name__}({c} -> {o}, kernel {'x'.join(map(str, kernel))}, {dtype}{options})"
 
 
 def _copy(array: Any, view: np.ndarray | None) -> Any:
     if view is None:
         return None
-    memory = MEMORIES[arrays.place_of(array)]
+    memory = memory_of(array)
     owned = memory.empty(view.shape, view.dtype, array, None)
     memory.copy(owned, memory.restride(array, view), None)
     return owned

@@ -26,10 +26,10 @@ def correlate(spec: ConvSpec, input: np.ndarray, weight: np.ndarray) -> np.ndarr
     """Return the channel-summed cross-correlation of canonical arrays, in their own common dtype."""
     padded = pad(input, spec)
     result = np.zeros(spec.output_shape, np.result_type(input, weight))
-    for tap in itertools.product(*map(range, spec.kernel_size)):
-        rows = zip(tap, spec.dilation, spec.stride, spec.output_size, strict=True)
-        window = tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in rows)
-        result += np.einsum("ngcdhw,goc->ngodhw", padded[(..., *window)], weight[(..., *tap)], optimize=True)
+    for kd, kh, kw in itertools.product(*map(range, spec.kernel_size)):
+        rows = zip((kd, kh, kw), spec.dilation, spec.stride, spec.output_size, strict=True)
+        d, h, w = (slice(k * dilation, k * dilation + (n - 1) * s + 1, s) for k, dilation, s, n in rows)
+        result += np.einsum("ngcdhw,goc->ngodhw", padded[..., d, h, w], weight[..., kd, kh, kw], optimize=True)
     return result
 
 

@@ -283,8 +283,8 @@ def _padding(value: Any, ndim: int, size: Size, kernel: Size, stride: Size, dila
             return ((0, 0),) * ndim
         if value not in ("same", "same_lower"):
             raise bad_value("padding", forms, repr(value))
-        pairs = [_same(*row) for row in zip(size, kernel, stride, dilation, strict=True)]
-        return tuple(pairs) if value == "same" else tuple((hi, lo) for lo, hi in pairs)
+        same = tuple(_same(*row) for row in zip(size, kernel, stride, dilation, strict=True))
+        return same if value == "same" else tuple((hi, lo) for lo, hi in same)
     items = _items(value)
     if items is None:
         return ((_int("padding", value, forms=forms),) * 2,) * ndim
@@ -295,10 +295,10 @@ def _padding(value: Any, ndim: int, size: Size, kernel: Size, stride: Size, dila
         if len(each) != ndim:
             raise bad_value("padding", forms, repr(value))
         return tuple((p, p) for p in each)
-    pairs = [_items(item) for item in items]
-    if len(pairs) != ndim or any(pair is None or len(pair) != 2 for pair in pairs):
+    pairs = tuple(_items(item) or () for item in items)
+    if len(pairs) != ndim or any(len(pair) != 2 for pair in pairs):
         raise bad_value("padding", forms, repr(value))
-    return tuple(tuple(_int("padding", p, forms=forms) for p in pair) for pair in pairs)
+    return tuple((_int("padding", lo, forms=forms), _int("padding", hi, forms=forms)) for lo, hi in pairs)
 
 
 def _same(n: int, k: int, s: int, d: int) -> tuple[int, int]:

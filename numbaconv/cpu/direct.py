@@ -210,10 +210,9 @@ def geometry(spec: ConvSpec) -> Geometry:
     outs = max(1, spec.weight_shape[1])
     positions = math.prod(spec.output_size)
     block = max(1, min(positions, LONG, max(SHORT, SUMS // outs)))
-    return Geometry(
-        *spec.stride, *spec.dilation, *(low for low, _ in spec.padding), *spec.kernel_size,
-        mode=MODES[spec.padding_mode], block=block, channel_blocks=-(-outs // (SUMS // block)),
-    )  # fmt: skip
+    low = (lo for lo, _ in spec.padding)
+    mode, channel_blocks = MODES[spec.padding_mode], -(-outs // (SUMS // block))
+    return Geometry._make((*spec.stride, *spec.dilation, *low, *spec.kernel_size, mode, block, channel_blocks))
 
 
 def prepare(spec: ConvSpec) -> Runner:

@@ -1,0 +1,101 @@
+"""The command line: ``numbaconv`` and ``python -m numbaconv``. Arguments and printing only."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numbaconv
+from numbaconv.demo import run as run_demo
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 2 for arguments that make no sense and things that are missing.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, TypeError, OSError, ImportError, numbaconv.BackendUnavailableError) as error:
+        print(f"numbaconv: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run_demo(options.image, options.output, lambda text: print(text, end="\n\n", flush=True))
+
+
+def _info(options: argparse.Namespace) -> None:
+    numbaconv.show_config()
+
+
+def _explain(options: argparse.Namespace) -> None:
+    names = ("stride", "padding", "dilation", "groups", "padding_mode", "layout", "algorithm", "precision", "backend", "dtype")
+    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    print(numbaconv.explain(options.operator, options.input, options.weight, **chosen))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="numbaconv", description=numbaconv.__doc__)
+    parser.add_argument("--version", action="version", version=f"numbaconv {numbaconv.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="filter a photograph, beside NumPy, and draw the responses")
+    demo.add_argument("image", nargs="?", metavar="IMAGE", help="a picture file (default: a photograph of scikit-image)")
+    demo.add_argument("-o", "--output", default="numbaconv-demo.png", help="the picture to write (default: %(default)s)")
+    demo.set_defaults(command=_demo)
+
+    info = commands.add_parser("info", help="versions, CPU features, threads, backends, cache folder")
+    info.set_defaults(command=_info)
+
+    explain = commands.add_parser("explain", help="which algorithm a problem takes, and why not another")
+    explain.add_argument("operator", metavar="OPERATOR", help="conv2d")
+    explain.add_argument("input", type=_shape, metavar="INPUT", help="the data's shape, as 1,64,56,56 or 1x64x56x56")
+    explain.add_argument("weight", type=_shape, metavar="WEIGHT", help="the kernel's shape, as 64,64,3,3")
+    explain.add_argument("--stride", type=_numbers, metavar="S[,S]")
+    explain.add_argument("--padding", type=_padding, metavar="P[,P]|LOW:HIGH,LOW:HIGH|WORD", help="WORD: valid, same, same_lower")
+    explain.add_argument("--dilation", type=_numbers, metavar="D[,D]")
+    explain.add_argument("--groups", type=int)
+    explain.add_argument("--padding-mode", metavar="MODE", help="zeros, reflect, replicate or circular")
+    explain.add_argument("--layout", help="NCHW or NHWC")
+    explain.add_argument("--algorithm", metavar="NAME")
+    explain.add_argument("--precision")
+    explain.add_argument("--backend", help="cpu, cuda or reference")
+    explain.add_argument("--dtype", help="of both operands (default: float32)")
+    explain.set_defaults(command=_explain)
+    return parser
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in text.replace("x", ",").split(","))
+
+
+def _numbers(text: str) -> int | tuple[int, ...]:
+    numbers = _shape(text)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _padding(text: str) -> str | int | tuple:
+    """A word, a number, numbers, or LOW:HIGH pairs."""
+    if text.isalpha() or "_" in text:
+        return text
+    if ":" not in text:
+        return _numbers(text)
+    return tuple(tuple(int(n) for n in pair.split(":")) for pair in text.split(","))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
