@@ -1,17 +1,12 @@
-"""The CUDA backend."""
+"""The CUDA backend: kernels compiled by numba-cuda. Importing it imports nothing of CUDA; that waits for the first use."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from numbaconv.algorithm import Algorithm
+from numbaconv.cuda.direct import DIRECT
+from numbaconv.cuda.memory import DEVICE as MEMORY
+from numbaconv.cuda.target import why_unavailable
+from numbaconv.cuda.tiled import TILED
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS: tuple[Algorithm, ...] = ()
-MEMORY: Any = None
-
-
-def why_unavailable() -> str | None:
-    """Say what is missing to run CUDA kernels here, or None."""
-    return "not built"
+ALGORITHMS = (TILED, DIRECT)

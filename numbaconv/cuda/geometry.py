@@ -1,0 +1,85 @@
+"""The integers that the convolution kernels are handed beside their arrays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from numbaconv import dtypes
+from numbaconv.spec import ConvSpec
+
+__all__ = [
+    "CIRCULAR", "REFLECT", "REPLICATE", "ROWS", "SHARED_BYTES", "ZEROS", "Geometry", "Strides", "geometry",
+    "outs_per_thread", "unsupported",
+]  # fmt: skip
+
+ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
+MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
+
+# The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
+ROWS = 4
+SHARED_BYTES = 48 * 1024
+
+
+class Geometry(NamedTuple):
+    """What a problem's specification tells."""
+
+    batch: int
+    groups: int
+    outs: int  # of a group
+    out_d: int
+    out_h: int
+    out_w: int
+    channels: int  # of a group's input
+    size_d: int
+    size_h: int
+    size_w: int
+    kernel_d: int
+    kernel_h: int
+    kernel_w: int
+    stride_d: int
+    stride_h: int
+    stride_w: int
+    dilation_d: int
+    dilation_h: int
+    dilation_w: int
+    low_d: int
+    low_h: int
+    low_w: int
+    mode: int
+    has_bias: int
+    has_residual: int
+    boolean: int  # whether results are truth values
+    staged: int  # channels in shared memory at a time, for kernels that use it
+
+
+class Strides(NamedTuple):
+    """What the arrays of a call tell: their six strides each, counted in elements."""
+
+    input: tuple[int, ...]
+    weight: tuple[int, ...]
+    bias: tuple[int, ...]  # seen as one of the result's shape
+    residual: tuple[int, ...]
+    output: tuple[int, ...]
+
+
+def unsupported(spec: ConvSpec) -> str | None:
+    """Say what no kernel of this backend does yet, or None."""
+    if dtypes.BFLOAT16 in (spec.dtypes.input.name, spec.dtypes.out.name):
+        return "the CUDA kernels take no bfloat16 yet"
+    return None
+
+
+def outs_per_thread(itemsize: int) -> int:
+    """For how many output channels a thread of the tiled kernel sums: 8, or what fits half the registers with ROWS pixels."""
+    return min(8, 64 // itemsize)
+
+
+def geometry(spec: ConvSpec, staged: int = 0) -> Geometry:
+    """Return the geometry of a problem."""
+    return Geometry._make((
+        *spec.output_shape, spec.weight_shape[2], *spec.input_size,
+        *spec.kernel_size, *spec.stride, *spec.dilation, *(low for low, _ in spec.padding), MODES[spec.padding_mode],
+        int(spec.has_bias), int(spec.has_residual), int(spec.dtypes.out == np.bool_), staged,
+    ))  # fmt: skip

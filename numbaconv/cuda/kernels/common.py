@@ -1,0 +1,58 @@
+"""What the kernels share: where an element lies, where padding reads from, and how a sum becomes a result."""
+
+from functools import cache
+
+from numba import cuda
+
+from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
+
+__all__ = ["at", "epilogue", "source"]
+
+
+@cuda.jit(device=True, inline="always")
+def at(strides, a, b, c, d, e, f):
+    """How many elements from the first one element (a, b, c, d, e, f) lies."""
+    return a * strides[0] + b * strides[1] + c * strides[2] + d * strides[3] + e * strides[4] + f * strides[5]
+
+
+@cuda.jit(device=True, inline="always")
+def source(position, size, mode):
+    """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
+    if 0 <= position < size:
+        return position
+    if mode == ZEROS:
+        return -1
+    if mode == REPLICATE:
+        return 0 if position < 0 else size - 1
+    if mode == CIRCULAR:
+        return position % size
+    period = max(1, 2 * (size - 1))
+    position %= period
+    return min(position, max(0, 2 * (size - 1) - position))
+
+
+def _identity(x):
+    return x
+
+
+@cache
+def epilogue(compute, activation):
+    """Return the function that finishes a sum of type `compute` and stores it; `activation` is a scalar function, or None."""
+    one = compute(1)
+    activated = activation is not None
+    activate = cuda.jit(device=True, inline="always")(activation if activated else _identity)
+
+    @cuda.jit(device=True, inline="always")
+    def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
+        """output[n, group, o, d, h, w] = activation(total + bias + residual), where there are such."""
+        if g.has_bias:
+            total = compute(total + compute(bias[at(s.bias, n, group, o, d, h, w)]))
+        if g.has_residual:
+            total = compute(total + compute(residual[at(s.residual, n, group, o, d, h, w)]))
+        if activated:
+            total = compute(activate(total))
+        if g.boolean and total != 0:
+            total = one
+        output[at(s.output, n, group, o, d, h, w)] = total
+
+    return store

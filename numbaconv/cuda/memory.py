@@ -1,0 +1,90 @@
+"""The GPU's memory, as :class:`numbaconv.arrays.Memory` describes memories."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda import foreign
+from numbaconv.cuda.launch import as_stream, launch
+from numbaconv.cuda.shadow import cast_shadow, element_strides, lend
+from numbaconv.spec import Size
+
+__all__ = ["DEVICE"]
+
+THREADS = 256
+
+
+class _Device:
+    """Device memory: Numba's arrays, and those of the families in :mod:`numbaconv.cuda.foreign`."""
+
+    def view(self, array: Any, argument: str) -> np.ndarray:
+        shadow = cast_shadow(array, argument)
+        foreign.wait_for(array)
+        return shadow
+
+    def view_out(self, out: Any) -> np.ndarray:
+        return self.view(out, "out")
+
+    def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> Any:
+        family = foreign.family(like)
+        if family is not None:
+            return family.empty(shape, dtype, like)
+        from numba import cuda
+
+        return cuda.device_array(shape, dtype, stream=as_stream(stream))
+
+    def restride(self, array: Any, view: np.ndarray) -> Any:
+        family = foreign.family(array)
+        return lend(view).bind(_stream_of(array)) if family is None else family.restride(array, view)
+
+    def to_host(self, array: Any, stream: Any) -> np.ndarray:
+        shadow = self.view(array, "input")
+        forward = tuple(slice(None, None, -1 if s < 0 else 1) for s in shadow.strides)  # Numba copies no other
+        stream = as_stream(stream) or _stream_of(array)
+        host: np.ndarray = lend(shadow[forward]).copy_to_host(stream=stream)
+        if stream:
+            stream.synchronize()
+        return host[forward]
+
+    def from_host(self, array: np.ndarray, like: Any, stream: Any) -> Any:
+        # The order of the axes in memory is the problem's layout, so it is kept.
+        order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+        packed = np.ascontiguousarray(array.transpose(order))
+        stored = self.empty(packed.shape, packed.dtype, like, stream)
+        shadow = cast_shadow(stored, "input")
+        if packed.size:
+            lend(shadow).copy_to_device(packed, stream=as_stream(stream))
+        return self.restride(stored, shadow.transpose(np.argsort(order)))
+
+    def copy(self, target: Any, source: Any, stream: Any) -> None:
+        _copy(cast_shadow(target, "out"), cast_shadow(source, "result"), stream)
+
+    def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
+        """Return the shadow of a conjugated copy."""
+        target = cast_shadow(self.empty(view.shape, view.dtype, None, stream), "result")
+        _copy(target, view, stream, conjugate=True)
+        return target
+
+
+def _stream_of(array: Any) -> Any:
+    """The stream that a Numba array is bound to."""
+    return getattr(array, "stream", 0)
+
+
+def _copy(target: np.ndarray, source: np.ndarray, stream: Any, conjugate: bool = False) -> None:
+    from numba import from_dtype
+
+    from numbaconv.cuda.kernels.copy import Layout, copy
+
+    if target.size == 0:
+        return
+    target, source = (s.reshape((1,) * (6 - s.ndim) + s.shape) for s in (target, source))
+    layout = Layout(target.shape, element_strides(target), element_strides(source))
+    threads = min(THREADS, target.size)
+    kernel = copy(from_dtype(source.dtype), conjugate)
+    launch(kernel, -(-target.size // threads), threads, stream, target, source, layout, int(target.dtype == np.bool_))
+
+
+DEVICE = _Device()

@@ -1,0 +1,117 @@
+"""Between device arrays and their shadows: NumPy arrays of the same address, shape and strides whose elements nobody touches.
+
+Under the simulator a device array wraps a NumPy array, and that is its shadow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from numbaconv import dtypes
+from numbaconv.cuda.target import simulated
+from numbaconv.errors import bad_type
+
+__all__ = ["cast_shadow", "element_strides", "lend", "pointer"]
+
+
+class _Raw:
+    """What NumPy builds a shadow from; it keeps the device array alive as long as the shadow."""
+
+    def __init__(self, interface: dict[str, Any], owner: Any) -> None:
+        fields = ("shape", "typestr", "data", "strides")
+        self.__array_interface__ = {"version": 3, **{f: interface.get(f) for f in fields}}
+        self.owner = owner
+
+
+class _Lent:
+    """What Numba builds a device array from; it keeps the shadow alive, and so the array that cast it."""
+
+    def __init__(self, shadow: np.ndarray) -> None:
+        fields = ("shape", "typestr", "data")
+        interface = shadow.__array_interface__
+        self.__cuda_array_interface__ = {"version": 3, "strides": shadow.strides, **{f: interface[f] for f in fields}}
+        self.shadow = shadow
+
+
+class _SimulatedPointer:
+    """A pointer for the simulator: indices count elements from the array's first, and may be negative, but not leave it."""
+
+    def __init__(self, shadow: np.ndarray) -> None:
+        lowest = shadow[tuple(slice(None, None, -1 if s < 0 else 1) for s in shadow.strides)]
+        spans = [(n - 1) * s // shadow.itemsize for n, s in zip(shadow.shape, shadow.strides, strict=True)]
+        self.before = sum(-span for span in spans if span < 0) if shadow.size else 0
+        count = sum(map(abs, spans)) + 1 if shadow.size else 0
+        self.memory = np.lib.stride_tricks.as_strided(lowest, (count,), (shadow.itemsize,))
+
+    def __getitem__(self, index: int) -> Any:
+        return self.memory[self._position(index)]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self.memory[self._position(index)] = np.asarray(value).astype(self.memory.dtype)
+
+    def _position(self, index: int) -> int:
+        position = self.before + index
+        if not 0 <= position < len(self.memory):
+            raise IndexError(f"element {index} of an array of {len(self.memory)}, the first of which is {-self.before}")
+        return position
+
+
+def cast_shadow(array: Any, argument: str) -> np.ndarray:
+    """Return the shadow of a device array.
+
+    Raises
+    ------
+    TypeError
+        If it is no device array, or one whose dtype, byte order or strides the kernels cannot read, or masked.
+    """
+    try:
+        interface = getattr(array, "__cuda_array_interface__", None)
+    except RuntimeError as error:  # of torch, for a tensor that requires grad
+        raise bad_type(argument, "an array that may be read", str(error)) from None
+    if interface is not None:
+        shadow = _shadow(array, interface, argument)
+    elif type(array).__name__ == "FakeCUDAArray":
+        shadow = np.asarray(array)
+    else:
+        raise bad_type(argument, "an array on the CUDA device", type(array).__name__)
+    if shadow.dtype.kind == "V":  # bfloat16 too, which the array interfaces have no name for
+        raise bad_type(argument, "an array of numbers that the CUDA kernels take", getattr(array, "dtype", shadow.dtype))
+    dtypes.check(shadow.dtype, argument)
+    whole = not any(n > 1 and s % shadow.itemsize for n, s in zip(shadow.shape, shadow.strides, strict=True))
+    if not (shadow.dtype.isnative and shadow.flags.aligned and whole):
+        got = f"dtype {shadow.dtype.str} and strides {shadow.strides}"
+        raise bad_type(argument, "a device array in native byte order, aligned, its strides multiples of an element", got)
+    return shadow
+
+
+def _shadow(array: Any, interface: dict[str, Any], argument: str) -> np.ndarray:
+    if interface.get("mask") is not None:
+        raise bad_type(argument, "an array without a mask", "a masked array")
+    if 0 in interface["shape"]:  # its address may be null, which NumPy takes for none at all
+        return np.empty(interface["shape"], interface["typestr"])
+    return np.asarray(_Raw(interface, array))
+
+
+def lend(shadow: np.ndarray) -> Any:
+    """Return the Numba device array that a shadow describes."""
+    from numba import cuda
+
+    if simulated():
+        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+        return FakeCUDAArray(shadow)
+    return cuda.as_cuda_array(_Lent(shadow))
+
+
+def pointer(shadow: np.ndarray) -> Any:
+    """Return the address of a shadow's first element, as kernels take it; truth values are bytes to them."""
+    if not simulated():
+        return shadow.ctypes.data
+    return _SimulatedPointer(shadow.view(np.uint8) if shadow.dtype == np.bool_ else shadow)
+
+
+def element_strides(shadow: np.ndarray) -> tuple[int, ...]:
+    """Return the strides, counted in elements. Those of axes of one element mean nothing."""
+    return tuple(s // shadow.itemsize for s in shadow.strides)

@@ -1,0 +1,45 @@
+"""Whether CUDA kernels can run here."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+__all__ = ["BANDWIDTH", "LATENCY", "RATE", "simulated", "why_unavailable"]
+
+# A present-day data-centre GPU, in order of magnitude and unmeasured: float32 operations and bytes a second, seconds a launch.
+# They rank the kernels of this backend, no more.
+RATE = 3e13
+BANDWIDTH = 2e12
+LATENCY = 2e-5
+
+_EXTRAS = 'pip install "numbaconv[cuda13]" (or "numbaconv[cuda12]" for a CUDA 12 driver)'
+
+
+@cache
+def why_unavailable() -> str | None:
+    """Say what is missing to run CUDA kernels here and how to get it, or None. Numba's simulator counts as a GPU."""
+    try:
+        if find_spec("numba_cuda") is None:
+            return f"the package numba-cuda is not installed; {_EXTRAS} brings it"
+        from numba import cuda
+
+        if cuda.is_available():
+            return None
+        error = cuda.cuda_error()
+    except Exception as failure:
+        return f"numba-cuda cannot be used ({_one_line(failure)}); {_EXTRAS} brings it with all it needs"
+    if error is None:
+        return f"the CUDA toolkit's compiler library nvvm is missing; {_EXTRAS} brings it"
+    return f"no usable NVIDIA driver or GPU was found ({_one_line(error)})"
+
+
+def simulated() -> bool:
+    """Whether Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``) stands in for the GPU."""
+    from numba.cuda.core import config
+
+    return bool(config.ENABLE_CUDASIM)
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,40 @@
+"""Tests for Numba's CUDA simulator, which has to be switched on before Numba is imported.
+
+``test_cuda.py`` runs them; by hand: ``NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/simulator``.
+"""
+
+import os
+import sys
+import threading
+
+import numpy as np
+
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
+
+if SIMULATED:
+    from numbaconv.cuda import direct, launch, tiled
+    from numbaconv.cuda.kernels import tiled as tiled_kernels
+
+    # A thread of the simulator's is one of Python's, and waits for others at every barrier.
+    sys.setswitchinterval(1e-5)
+    # Blocks, grids and shared memory so small that tiny problems have several tiles, several turns of the grid and several
+    # stages of channels.
+    direct.THREADS, launch.MOST_BLOCKS = 8, 5
+    tiled.THREADS, tiled.WIDEST, tiled.HIGHEST = 8, 2, 2
+    tiled.SHARED_BYTES = tiled_kernels.SHARED_BYTES = 1536
+
+    # The simulator allocates a block's shared array when the first thread asks, without a lock: two threads may get two.
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared, numpy_support
+
+    _lock = threading.Lock()
+
+    def _one_array_a_block(shared, shape, dtype, alignment=None):
+        frame = sys._getframe(1)
+        with _lock:
+            place = frame.f_code.co_filename, frame.f_lineno
+            if place not in shared._allocations:
+                shared._allocations[place] = np.empty(shape, numpy_support.as_dtype(dtype))
+            return shared._allocations[place]
+
+    FakeCUDAShared.array = _one_array_a_block

@@ -1,0 +1,290 @@
+"""The CUDA backend: under Numba's simulator, through the offline compiler, where it is missing, and on a GPU."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import assert_conforms, case, operands, run_python
+
+import numbaconv as nc
+from numbaconv.activation import SCALARS
+from numbaconv.algorithm import Operands
+from numbaconv.cuda import ALGORITHMS, launch, why_unavailable
+from numbaconv.cuda.geometry import geometry
+
+TESTS = Path(__file__).parent
+MISSING = why_unavailable()
+
+
+def test_simulator():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "simulator")],
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *sys.path])},
+        cwd=TESTS.parent, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert re.search(r"^\d{2,} passed in ", done.stdout, re.MULTILINE), done.stdout
+
+
+# ---------------------------------------------------------------- compiled and assembled, without a GPU
+
+pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
+linking = pytest.importorskip("cuda.core")
+
+
+def assembled(function, args, cc):
+    """Compile a kernel for a compute capability; return its PTX and what the assembler says."""
+    from numba import cuda
+
+    ptx, _ = cuda.compile(function, launch.signature(args), device=False, abi="numba", cc=cc)
+    options = linking.LinkerOptions(arch=f"sm_{cc[0]}{cc[1]}", ptxas_options=["-v"])
+    linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
+    linker.link("cubin")
+    return ptx, linker.get_info_log()
+
+
+def check_assembly(function, args, cc):
+    ptx, log = assembled(function, args, cc)
+    assert re.search(r"\bst\.global\b", ptx), "the kernel stores nothing in global memory"
+    assert not re.search(r"\b(ld|st)\.local\b", ptx)
+    assert not re.search(r"^\s*(ld|st)(\.[vbfus]\d+)+\s", ptx, re.MULTILINE), "an address of unknown kind"
+    assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", log), log
+    return ptx, int(re.search(r"Used (\d+) registers", log)[1])
+
+
+def example(dtype):
+    """The arguments of a kernel for one spec of a dtype, with everything in it."""
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    shapes = ((1, 2, 5, 5), (3, 2, 3, 3), (3,), (1, 3, 3, 3))
+    spec, _ = normalise(2, *(ArraySpec(shape, np.dtype(dtype)) for shape in shapes), ConvOptions())
+    empty = np.zeros((1,) * 6, dtype)
+    ops = Operands(empty, empty, empty[0, 0, 0, 0], empty, np.zeros((1,) * 6, spec.dtypes.out))
+    return launch.arguments(ops, geometry(spec)), spec.dtypes.compute
+
+
+TARGETS = [((7, 5), "float32"), ((9, 0), "float32"), ((7, 5), "float64"), ((9, 0), "float64")] + [
+    ((8, 0), dtype) for dtype in ("float32", "float64", "complex64", "complex128", "int8", "uint64", "bool", "float16")
+]
+
+
+@pytest.mark.parametrize("name", ["direct", "tiled"])
+@pytest.mark.parametrize(("cc", "dtype"), TARGETS)
+def test_kernels_assemble(name, cc, dtype):
+    from numba import from_dtype
+
+    from numbaconv.cuda.kernels.direct import direct
+    from numbaconv.cuda.kernels.tiled import tiled
+
+    args, compute = example(dtype)
+    ptx, registers = check_assembly({"direct": direct, "tiled": tiled}[name](from_dtype(compute)), args, cc)
+    assert registers * {"direct": 256, "tiled": 2 * 128}[name] <= 65536, "fewer blocks in a multiprocessor than intended"
+    if name == "tiled":
+        assert ptx.count("bar.sync") >= 2
+    if name == "tiled" and dtype == "float32":
+        assert "ld.shared.v4.f32" in ptx
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_activations_assemble(activation):
+    from numba import float32
+
+    from numbaconv.cuda.kernels.tiled import tiled
+
+    args, _ = example("float32")
+    plain, _ = assembled(tiled(float32), args, (8, 0))
+    ptx, registers = check_assembly(tiled(float32, SCALARS[activation]), args, (8, 0))
+    assert ptx != plain
+    assert registers * 128 <= 65536
+
+
+@pytest.mark.parametrize(("of", "to"), [("float32", "float32"), ("float64", "complex64"), ("int64", "int8"), ("int8", "bool")])
+@pytest.mark.parametrize("conjugate", [False, True])
+def test_copy_kernels_assemble(of, to, conjugate):
+    from numba import from_dtype
+
+    from numbaconv.cuda.kernels.copy import Layout, copy
+
+    six = (1,) * 6
+    args = (np.zeros(six, to), np.zeros(six, of), Layout(six, six, six), int(to == "bool"))
+    check_assembly(copy(from_dtype(np.dtype(of)), conjugate), args, (8, 0))
+
+
+# ---------------------------------------------------------------- where it is missing
+
+
+def test_importing_the_package_imports_no_cuda():
+    assert run_python("import numbaconv, sys; print('numba.cuda' in sys.modules)").stdout == "False\n"
+
+
+@pytest.mark.skipif(MISSING is None, reason="there is a GPU")
+def test_without_a_gpu():
+    assert "no usable NVIDIA driver or GPU" in MISSING
+    assert nc.backends()["cuda"] == MISSING
+    x, w = np.ones((1, 1, 3, 3)), np.ones((1, 1, 2, 2))
+    with pytest.raises(nc.BackendUnavailableError, match=re.escape(MISSING)):
+        nc.conv2d(x, w, backend="cuda")
+    with pytest.raises(nc.BackendUnavailableError, match=re.escape(MISSING)), nc.use_backend("cuda"):
+        pass
+    rows = {row.algorithm: row for row in nc.explain("conv2d", x, w).rows if row.backend == "cuda"}
+    assert set(rows) == {a.name for a in ALGORITHMS}
+    assert {row.why_not for row in rows.values()} == {MISSING}
+
+
+@pytest.mark.parametrize(
+    ("blocked", "message"),
+    [
+        ("sys.modules['numba_cuda'] = None", "numba-cuda is not installed"),
+        ("sys.modules['numba.cuda'] = None", "numba-cuda cannot be used (import of numba.cuda halted"),
+        ("import numba.cuda as c; c.is_available = lambda: False; c.cuda_error = lambda: None", "nvvm is missing"),
+        ("import numba.cuda as c; c.is_available = lambda: 1 / 0", "numba-cuda cannot be used (division by zero)"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_extras(blocked, message):
+    code = f"import sys; {blocked}\nimport numbaconv; print(numbaconv.backends()['cuda'])"
+    reason = run_python(code).stdout
+    assert message in reason
+    assert 'pip install "numbaconv[cuda13]"' in reason
+    assert '"numbaconv[cuda12]"' in reason
+
+
+# ---------------------------------------------------------------- streams
+
+
+class TorchStream:
+    cuda_stream = 1234
+
+
+class CuPyStream:
+    ptr = 1234
+
+
+class CoreStream:
+    def __cuda_stream__(self):
+        return 0, 1234
+
+
+@pytest.mark.parametrize(
+    "stream", [1234, TorchStream(), CuPyStream(), CoreStream()], ids=["pointer", "torch", "cupy", "cuda.core"]
+)
+def test_foreign_streams_are_wrapped(stream, monkeypatch):
+    monkeypatch.setattr("numba.cuda.external_stream", lambda pointer: ("wrapped", pointer))
+    assert launch.as_stream(stream) == ("wrapped", 1234)
+
+
+def test_numba_streams_are_taken_as_they_are():
+    from numba.cuda.cudadrv.driver import Stream
+
+    stream = Stream(1234)
+    assert launch.as_stream(stream) is stream
+    assert launch.as_stream(None) == launch.as_stream(0) == 0
+    with pytest.raises(TypeError, match=r"^stream: .*got 'fast'"):
+        launch.as_stream("fast")
+
+
+# ---------------------------------------------------------------- on a GPU
+
+GPU_GRID = [
+    case((2, 16, 56, 57), (32, 16, 3, 3), padding=1, bias=True, residual=True),
+    case((2, 64, 14, 14), (70, 64, 1, 1), bias=True),
+    case((1, 3, 112, 113), (24, 3, 7, 7), stride=2, padding=3),
+    case((4, 256, 7, 7), (256, 256, 3, 3), padding=1),
+    case((1, 3, 61, 67), (5, 3, 3, 5), stride=(2, 3), dilation=(3, 1), padding=((4, 1), (0, 3))),
+    case((2, 24, 31, 33), (24, 1, 5, 5), groups=24, padding="same"),
+    case((2, 24, 31, 33), (36, 6, 3, 3), groups=4, stride=2),
+    *(case((1, 5, 20, 70), (9, 5, 3, 3), padding=2, padding_mode=mode) for mode in ("reflect", "replicate", "circular")),
+    case((1, 1, 200, 300), (1, 1, 31, 31)),
+    case((3, 9, 8, 300), (1, 9, 2, 2), bias=True),
+    case((1, 40, 41, 12), (20, 12, 3, 3), layout="NHWC", bias=True),
+    case((0, 3, 9, 9), (4, 3, 3, 3)),
+    case((1, 0, 9, 9), (4, 0, 3, 3), bias=True),
+]
+
+
+@pytest.fixture
+def gpu():
+    if MISSING is not None:
+        pytest.skip(MISSING)
+    from numba import cuda
+
+    return cuda
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int8", "float16"])
+@pytest.mark.parametrize("case", GPU_GRID, ids=str)
+@pytest.mark.parametrize("algorithm", [a.name for a in ALGORITHMS])
+def test_gpu_conforms(gpu, algorithm, case, dtype):
+    arrays = operands(case, dtype)
+    result = nc.conv2d(**{name: gpu.to_device(a) for name, a in arrays.items()}, algorithm=algorithm, **case.options)
+    assert gpu.is_cuda_array(result)
+    result = result.copy_to_host()
+    if dtype == "float16":  # summed in float32, and rounded once
+        np.testing.assert_allclose(result, nc.conv2d(**arrays, **case.options, backend="reference"), rtol=2e-3, atol=2e-2)
+    else:
+        assert_conforms(result, arrays, case.options)
+
+
+@pytest.mark.gpu
+def test_gpu_numpy_in_numpy_out(gpu):
+    one = case((2, 16, 30, 31), (8, 16, 3, 3), bias=True)
+    arrays = operands(one, "float32")
+    assert_conforms(nc.conv2d(**arrays, backend="cuda"), arrays, {})
+    last = np.ascontiguousarray(arrays["input"].transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)[:, :, ::-1]
+    result = nc.conv2d(last, arrays["weight"], backend="cuda")
+    assert result.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert_conforms(result, {"input": last.copy(), "weight": arrays["weight"]}, {})
+
+
+@pytest.mark.gpu
+def test_gpu_streams_out_and_prepared(gpu):
+    one = case((2, 16, 30, 31), (8, 16, 3, 3), bias=True)
+    arrays = operands(one, "float32")
+    given = {name: gpu.to_device(a) for name, a in arrays.items()}
+    stream = gpu.stream()
+    for taken in (stream, int(stream)):
+        assert_conforms(nc.conv2d(**given, stream=taken).copy_to_host(), arrays, {})
+    out = gpu.device_array((2, 8, 28, 29), "float64")
+    assert nc.conv2d(**given, out=out) is out
+    assert_conforms(out.copy_to_host().astype("float32"), arrays, {})
+    assert_conforms(nc.Conv2d(given["weight"], given["bias"])(given["input"]).copy_to_host(), arrays, {})
+
+
+@pytest.mark.gpu
+def test_gpu_runs_concurrent_threads(gpu):
+    from concurrent.futures import ThreadPoolExecutor
+
+    arrays = operands(case((1, 8, 30, 31), (8, 8, 3, 3)), "float32")
+
+    def once(_):
+        return nc.conv2d(**arrays, backend="cuda")
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(once, range(16)))
+    assert all(np.array_equal(r, results[0]) for r in results)
+
+
+@pytest.mark.gpu
+def test_gpu_torch_family(gpu):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    arrays = operands(case((2, 16, 30, 31), (8, 16, 3, 3), bias=True), "float32")
+    result = nc.conv2d(**{name: torch.from_numpy(a).cuda() for name, a in arrays.items()})
+    assert isinstance(result, torch.Tensor)
+    assert result.is_cuda
+    assert_conforms(result.cpu().numpy(), arrays, {})
+
+
+@pytest.mark.gpu
+def test_gpu_cupy_family(gpu):
+    cupy = pytest.importorskip("cupy")
+    arrays = operands(case((2, 16, 30, 31), (8, 16, 3, 3), bias=True), "float32")
+    result = nc.conv2d(**{name: cupy.asarray(a) for name, a in arrays.items()})
+    assert isinstance(result, cupy.ndarray)
+    assert_conforms(result.get(), arrays, {})
