@@ -43,8 +43,8 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _explain(options: argparse.Namespace) -> None:
-    names = ("stride", "padding", "dilation", "groups", "padding_mode", "layout", "algorithm", "precision", "backend", "dtype")
-    chosen = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    apart = ("command", "operator", "input", "weight")
+    chosen = {name: value for name, value in vars(options).items() if value is not None and name not in apart}
     print(numbaconv.explain(options.operator, options.input, options.weight, **chosen))
 
 
@@ -62,15 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
 
     explain = commands.add_parser("explain", help="which algorithm a problem takes, and why not another")
-    explain.add_argument("operator", metavar="OPERATOR", help="conv2d")
+    explain.add_argument("operator", metavar="OPERATOR", help="conv1d, conv2d, conv3d, conv_transpose1d, ...")
     explain.add_argument("input", type=_shape, metavar="INPUT", help="the data's shape, as 1,64,56,56 or 1x64x56x56")
     explain.add_argument("weight", type=_shape, metavar="WEIGHT", help="the kernel's shape, as 64,64,3,3")
     explain.add_argument("--stride", type=_numbers, metavar="S[,S]")
     explain.add_argument("--padding", type=_padding, metavar="P[,P]|LOW:HIGH,LOW:HIGH|WORD", help="WORD: valid, same, same_lower")
     explain.add_argument("--dilation", type=_numbers, metavar="D[,D]")
+    explain.add_argument("--output-padding", type=_numbers, metavar="E[,E]", help="transposed operators only")
     explain.add_argument("--groups", type=int)
     explain.add_argument("--padding-mode", metavar="MODE", help="zeros, reflect, replicate or circular")
-    explain.add_argument("--layout", help="NCHW or NHWC")
+    explain.add_argument("--layout", help="NCHW or NHWC, NCW or NWC, NCDHW or NDHWC")
+    explain.add_argument("--activation", metavar="NAME")
     explain.add_argument("--algorithm", metavar="NAME")
     explain.add_argument("--precision")
     explain.add_argument("--backend", help="cpu, cuda or reference")

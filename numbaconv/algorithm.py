@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +48,8 @@ class Algorithm:
         Fixes everything that depends on the problem alone and returns the function that computes.
     sums_directly
         Whether it adds up the products themselves, as ``algorithm="accurate"`` asks.
+    packing
+        What the form of a packed weight depends on, beside the weight and the compute dtype: where equal, it is packed once.
     """
 
     name: str
@@ -58,3 +60,4 @@ class Algorithm:
     pack: Callable[[ConvSpec, np.ndarray], Any]
     prepare: Callable[[ConvSpec], Runner]
     sums_directly: bool = True
+    packing: Callable[[ConvSpec], Hashable] = lambda spec: None

@@ -29,7 +29,10 @@ def place_of(array: Any) -> Place:
         return "host"
     if type(array).__module__.startswith(_SIMULATOR):
         return "cuda"
-    return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
+    try:
+        return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
+    except RuntimeError:  # torch's way of saying that a CUDA tensor requires grad; reading it will say so again
+        return "cuda"
 
 
 class Memory(Protocol):
@@ -56,6 +59,9 @@ class Memory(Protocol):
     def copy(self, target: Any, source: Any, stream: Any) -> None:
         """target[...] = source, within this memory, as ``numpy.ndarray.astype`` converts."""
 
+    def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
+        """Return the view of a conjugated copy of what `view` shows."""
+
 
 class _Host:
     """NumPy's memory."""
@@ -81,13 +87,19 @@ class _Host:
         return array
 
     def copy(self, target: np.ndarray, source: np.ndarray, stream: Any) -> None:
-        target[...] = source.astype(target.dtype, copy=False)
+        with np.errstate(all="ignore"):  # as the kernels, which store without a word
+            target[...] = source.astype(target.dtype, copy=False)
+
+    def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
+        return np.conjugate(view)
 
 
 HOST: Memory = _Host()
 
 
 def _as_host(array: Any, argument: str) -> np.ndarray:
+    if array is None:
+        raise bad_type(argument, "an array or nested lists of numbers", "None")
     if isinstance(array, np.ma.MaskedArray):
         raise bad_type(argument, "an array without a mask (see numpy.ma.filled)", "a masked array")
     try:
@@ -157,7 +169,7 @@ def result_view(stored: np.ndarray, spec: ConvSpec, data_format: DataFormat) -> 
     return np.moveaxis(stored, -1, first) if spec.channels_last else np.moveaxis(stored, first, -1)
 
 
-def check_out(out: np.ndarray, spec: ConvSpec, data_format: DataFormat) -> None:
+def check_out(out: np.ndarray, shape: Size, result: np.dtype) -> None:
     """Raise unless `out` can take the result.
 
     Raises
@@ -168,9 +180,8 @@ def check_out(out: np.ndarray, spec: ConvSpec, data_format: DataFormat) -> None:
         If it has another shape, is read-only, or has elements that share memory.
     """
     dtype = dtypes.check(out.dtype, "out")
-    if not dtypes.can_hold(dtype, spec.dtypes.out):
-        raise bad_type("out", f"a dtype that can hold a {spec.dtypes.out} result", dtype)
-    shape = data_format.shape(spec.batch, spec.out_channels, spec.output_size)
+    if not dtypes.can_hold(dtype, result):
+        raise bad_type("out", f"a dtype that can hold a {result} result", dtype)
     if out.shape != shape:
         raise bad_value("out", f"the result's shape {shape}", f"shape {out.shape}")
     if not out.flags.writeable:

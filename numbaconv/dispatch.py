@@ -12,7 +12,7 @@ from numbaconv.backend import BACKENDS, Backend
 from numbaconv.errors import bad_value
 from numbaconv.spec import ConvSpec
 
-__all__ = ["Explanation", "Plan", "Row", "check_algorithm", "explain", "select"]
+__all__ = ["Explanation", "Plan", "Row", "check_algorithm", "check_precision", "explain", "select"]
 
 PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee",), "reference": ("ieee",)}
 
@@ -56,9 +56,7 @@ def select(spec: ConvSpec, backend: Backend) -> Plan:
     ValueError
         If the named algorithm does not exist or cannot take the problem, or the precision is not to be had; with the reason.
     """
-    if spec.precision not in PRECISIONS[backend.name]:
-        choices = ", ".join(map(repr, PRECISIONS[backend.name]))
-        raise bad_value("precision", f"one of {choices} on the {backend.name} backend", repr(spec.precision))
+    check_precision(spec.precision, backend)
     usable = [a for a in candidates(backend) if _objection(a, spec) is None]
     if not usable:
         _refuse(spec, backend)
@@ -75,6 +73,13 @@ def _objection(algorithm: Algorithm, spec: ConvSpec) -> str | None:
     return algorithm.why_not(spec)
 
 
+def check_precision(precision: str, backend: Backend) -> None:
+    """Raise ValueError if the backend offers no such precision."""
+    if precision not in PRECISIONS[backend.name]:
+        choices = ", ".join(map(repr, PRECISIONS[backend.name]))
+        raise bad_value("precision", f"one of {choices} on the {backend.name} backend", repr(precision))
+
+
 def check_algorithm(name: str, backend: Backend) -> None:
     """Raise ValueError if the backend has no algorithm of this name."""
     choices = ("auto", "accurate", *(a.name for a in candidates(backend)))
@@ -84,8 +89,10 @@ def check_algorithm(name: str, backend: Backend) -> None:
 
 def _refuse(spec: ConvSpec, backend: Backend) -> None:
     check_algorithm(spec.algorithm, backend)
-    reasons = [f"{a.name!r}: {_objection(a, spec)}" for a in candidates(backend) if a.name == spec.algorithm]
-    raise bad_value("algorithm", "one that can take this problem", "; ".join(reasons) or repr(spec.algorithm))
+    asked = [a for a in candidates(backend) if spec.algorithm in ("auto", "accurate", a.name)]
+    reasons = "; ".join(f"{a.name}: {_objection(a, spec)}" for a in asked)
+    expected = f"one that can take this problem on the {backend.name} backend"
+    raise bad_value("algorithm", expected, f"{spec.algorithm!r} ({reasons})")
 
 
 # ---------------------------------------------------------------- explanation
@@ -100,18 +107,23 @@ class Explanation:
     problem : str
         The problem in words.
     backend, algorithm : str
-        What a call takes.
+        What a call takes; where its parts take several algorithms, all of them.
     rows : tuple of Row
         Every algorithm of every backend: ``backend``, ``algorithm``, ``summary``, ``cost`` (predicted seconds, None where it is
-        not possible) and ``why_not`` (None for the one taken).
+        not possible) and ``why_not`` (None for the one taken). One after the other where there are parts.
+    parts : tuple of Explanation
+        The convolutions that the problem falls into, where there is more than one.
     """
 
     problem: str
     backend: str
     algorithm: str
     rows: tuple[Row, ...]
+    parts: tuple[Explanation, ...] = ()
 
     def __str__(self) -> str:
+        if self.parts:
+            return "\n".join([f"{self.problem}, as convolutions of stride 1:", *map(str, self.parts)])
         table = [("", "backend", "algorithm", "predicted", "why (not)")]
         for row in self.rows:
             taken = (row.backend, row.algorithm) == (self.backend, self.algorithm)
@@ -120,11 +132,19 @@ class Explanation:
         return "\n".join([self.problem, *_aligned(table)])
 
 
-def explain(spec: ConvSpec, backend: Backend) -> Explanation:
-    """Say what :func:`select` decides and why not otherwise."""
+def explain(title: str, specs: Sequence[ConvSpec], backend: Backend) -> Explanation:
+    """Say what :func:`select` decides for the parts of a problem, and why not otherwise."""
+    parts = tuple(_explain(spec, str(spec) if len(specs) > 1 else title, backend) for spec in specs)
+    if len(parts) == 1:
+        return parts[0]
+    algorithms = " + ".join(dict.fromkeys(part.algorithm for part in parts))
+    return Explanation(title, parts[0].backend, algorithms, sum((part.rows for part in parts), ()), parts)
+
+
+def _explain(spec: ConvSpec, title: str, backend: Backend) -> Explanation:
     plan = select(spec, backend)
     rows = tuple(_row(a, b, plan) for b in BACKENDS.values() for a in b.algorithms)
-    return Explanation(str(spec), plan.algorithm.backend, plan.algorithm.name, rows)
+    return Explanation(title, plan.algorithm.backend, plan.algorithm.name, rows)
 
 
 def _row(algorithm: Algorithm, backend: Backend, plan: Plan) -> Row:

@@ -11,10 +11,11 @@ from numbaconv.errors import bad_type
 __all__ = ["Dtypes", "check", "resolve"]
 
 SUPPORTED = tuple(np.dtype(name) for name in (
-    "float32", "float64", "complex64", "complex128", "bool",
+    "float16", "float32", "float64", "complex64", "complex128", "bool",
     "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
 ))  # fmt: skip
-_NAMES = ", ".join(d.name for d in SUPPORTED)
+BFLOAT16 = "bfloat16"  # ml_dtypes'; known by name, so that it need not be installed
+_NAMES = ", ".join([d.name for d in SUPPORTED] + [BFLOAT16])
 
 
 class Dtypes(NamedTuple):
@@ -35,9 +36,9 @@ def check(dtype: object, argument: str) -> np.dtype:
     """
     try:
         native = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
-    except TypeError:
+    except (TypeError, ValueError):
         raise bad_type(argument, f"one of the dtypes {_NAMES}", repr(dtype)) from None
-    if native not in SUPPORTED:
+    if native not in SUPPORTED and native.name != BFLOAT16:
         raise bad_type(argument, f"one of the dtypes {_NAMES}", native)
     return native
 
@@ -61,41 +62,56 @@ def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (
 
     Notes
     -----
-    8-bit integers are summed in int32 (as ONNX ConvInteger), other integers in what ``np.sum`` gives; everything else
-    in ``np.result_type``. A wider `out` widens the sum, so nothing is rounded on the way.
+    8-bit integers give int32 (as ONNX ConvInteger), other integers what ``np.sum`` gives, everything else ``np.result_type``.
+    What gives 16-bit floats is summed in float32. A wider `out` widens the sum, so nothing is rounded on the way.
     """
-    operand = np.result_type(input, weight)
-    compute = _sum_dtype(input, weight, operand)
-    if any(d.kind in "fc" for d in addends) and operand.kind in "biu":
-        compute = np.result_type(operand, *addends)
-    else:
-        compute = np.result_type(compute, *addends)
-    if compute not in SUPPORTED:
-        raise bad_type("input", f"operands whose common dtype is one of {_NAMES}", f"{input} and {weight}")
+    result = _promote(_sum_dtype(input, weight), (input, weight), addends)
     if out is None:
-        out = compute
-    elif not can_hold(out, compute):
-        raise bad_type("out_dtype", f"a dtype that can hold a {compute} result", out)
-    compute = _widen(compute, out)
-    return Dtypes(input, compute, out)
+        out = result
+    elif not can_hold(out, result):
+        raise bad_type("out_dtype", f"a dtype that can hold a {result} result", out)
+    compute = np.dtype(np.float32) if kind_of(result) == "f" and result.itemsize == 2 else result
+    return Dtypes(input, _widen(compute, out), out)
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """NumPy's letter for the kind of a dtype: "b", "i", "u", "f" (bfloat16 too) or "c"."""
+    return "f" if dtype.name == BFLOAT16 else dtype.kind
 
 
 def can_hold(out: np.dtype, result: np.dtype) -> bool:
     """Whether a result may be stored as `out`: integers wrap, floats may be rounded, no kind may be lost."""
-    kinds = "biufc"
     rank = {"b": 0, "i": 0, "u": 0, "f": 1, "c": 2}
-    return out.kind in kinds and rank[out.kind] >= rank[result.kind]
+    return rank[kind_of(out)] >= rank[kind_of(result)]
 
 
 def _widen(compute: np.dtype, out: np.dtype) -> np.dtype:
+    """The dtype to sum in so that storing as `out` loses nothing that summing could have kept."""
     if compute.kind in "iu":
         return np.dtype(f"int{8 * out.itemsize}") if out.kind in "iu" and out.itemsize > compute.itemsize else compute
-    return np.result_type(compute, out if out.kind == compute.kind else np.empty(0, out).real.dtype)
+    return np.result_type(compute, np.empty(0, out).real.dtype if out.kind == "c" and compute.kind == "f" else out)
 
 
-def _sum_dtype(input: np.dtype, weight: np.dtype, operand: np.dtype) -> np.dtype:
+def _sum_dtype(input: np.dtype, weight: np.dtype) -> np.dtype:
+    operand = _common("input", input, weight)
     if operand.kind not in "biu":
         return operand
     if operand.kind != "b" and input.itemsize == weight.itemsize == 1:
         return np.dtype(np.int32)
     return np.sum(np.empty(0, operand)).dtype
+
+
+def _promote(result: np.dtype, operands: tuple[np.dtype, ...], addends: tuple[np.dtype, ...]) -> np.dtype:
+    """Take in bias and residual. Float addends to integers promote the operands themselves: int8 and float32 are float32."""
+    if any(kind_of(d) in "fc" for d in addends) and result.kind in "iu":
+        return _common("bias", *operands, *addends)
+    return _common("bias", result, *addends)
+
+
+def _common(argument: str, *dtypes: np.dtype) -> np.dtype:
+    """``numpy.result_type``, which knows no common dtype for float16 and bfloat16, and longdouble for some."""
+    try:
+        return check(np.result_type(*dtypes), argument)
+    except TypeError:
+        names = " and ".join(dict.fromkeys(d.name for d in dtypes))
+        raise bad_type(argument, f"operands whose common dtype is one of {_NAMES}", names) from None

@@ -5,24 +5,54 @@ Nothing is written to ``out`` before everything has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba.extending import is_jitted
 
-from numbaconv import arrays, cuda
+from numbaconv import adjoint, arrays, cuda, spec
 from numbaconv.algorithm import Operands
 from numbaconv.arrays import HOST, Memory, Place
 from numbaconv.backend import Backend, choose
-from numbaconv.dispatch import Plan, select
+from numbaconv.dispatch import Explanation, Plan, check_algorithm, check_precision, select
+from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value
-from numbaconv.spec import ArraySpec, ConvOptions, DataFormat, normalise
+from numbaconv.options import ConvOptions, frozen
+from numbaconv.problem import Part, Problem, Specs, convolution
+from numbaconv.spec import ArraySpec
 
-__all__ = ["Call", "Packer", "Specs", "convolve", "describe", "indexed", "memory_of", "move", "pack", "plan_specs"]
+__all__ = [
+    "Call",
+    "Packer",
+    "Planned",
+    "check",
+    "convolve",
+    "describe",
+    "explain",
+    "indexed",
+    "memory_of",
+    "move",
+    "pack",
+    "plan_specs",
+]
 
 _MEMORIES: dict[Place, Memory] = {"host": HOST, "cuda": cuda.MEMORY}
-Packer = Callable[[Plan, np.ndarray], Any]
+OPERATORS: dict[str, Callable[[int, Specs, ConvOptions], Problem]] = {
+    "conv": convolution,
+    "conv_transpose": adjoint.transposed,
+    "input_gradient": adjoint.input_gradient,
+    "weight_gradient": adjoint.weight_gradient,
+}
+# What the operands are called, where not input and weight.
+ARGUMENTS = {
+    "input_gradient": ("grad_output", "weight", "bias", "residual"),
+    "weight_gradient": ("input", "grad_output", "bias", "residual"),
+}
+OPTIONAL = ("bias", "residual")
+Packer = Callable[["Planned", np.ndarray], "list[Any]"]
 
 
 class Call(NamedTuple):
@@ -44,13 +74,20 @@ class Views(NamedTuple):
     residual: np.ndarray | None
 
 
-class Specs(NamedTuple):
-    """What planning needs to know of the operands."""
+@dataclass(frozen=True)
+class Planned:
+    """A problem, and for each of its parts the algorithm that computes it."""
 
-    input: ArraySpec
-    weight: ArraySpec
-    bias: ArraySpec | None = None
-    residual: ArraySpec | None = None
+    problem: Problem
+    plans: tuple[Plan, ...]
+
+    @property
+    def backend(self) -> Backend:
+        """Where all of it runs."""
+        return self.plans[0].backend
+
+    def __iter__(self) -> Iterator[tuple[Part, Plan]]:
+        return zip(self.problem.parts, self.plans, strict=True)
 
 
 def memory_of(array: Any) -> Memory:
@@ -58,15 +95,22 @@ def memory_of(array: Any) -> Memory:
     return _MEMORIES[arrays.place_of(array)]
 
 
-def pack(plan: Plan, weight: np.ndarray) -> Any:
-    """Bring a weight into the form that the plan's algorithm reads."""
-    return plan.algorithm.pack(plan.spec, arrays.view_weight(weight, plan.spec.groups))
+def pack(planned: Planned, weight: np.ndarray) -> list[Any]:
+    """Bring a weight into the form that the algorithm of each part reads."""
+    view = planned.problem.view_weight(weight)
+    return [plan.algorithm.pack(plan.spec, view[part.weight]) for part, plan in planned]
 
 
 def convolve(
-    ndim: int, call: Call, options: ConvOptions, backend: str | None = None, stream: Any = None, pack: Packer = pack
+    operator: str,
+    ndim: int,
+    call: Call,
+    options: ConvOptions,
+    backend: str | None = None,
+    stream: Any = None,
+    pack: Packer = pack,
 ) -> Any:
-    """Compute one convolution.
+    """Compute one call.
 
     Raises
     ------
@@ -78,19 +122,23 @@ def convolve(
     if stream is not None and target.place == "host":
         raise bad_value("stream", f"None on the {target.name} backend", repr(stream))
     memory = _MEMORIES[target.place]
-    operands = _brought(call, home, target.place, stream)
-    views = Views._make(None if a is None else memory.view(a, n) for n, a in zip(Call._fields, operands, strict=False))
-    plan, data_format = _plan_views(ndim, views, options, target)
+    names = ARGUMENTS.get(operator, Views._fields)
+    operands = [_brought(a, name, home, target.place, stream) for a, name in zip(call[:4], names, strict=True)]
+    views = Views._make(
+        None if a is None and name in OPTIONAL else memory.view(a, name) for a, name in zip(operands, names, strict=True)
+    )
+    planned = _plan_views(operator, ndim, views, options, target)
 
     out = None if call.out is None else _MEMORIES[home].view_out(call.out)
     if out is not None:
-        plan, data_format = _plan_for_out(out, plan, data_format, ndim, views, options)
-    if out is not None and home == target.place and arrays.writes_directly(out, plan.spec.dtypes.out, views):
-        _compute(plan, data_format, views, out, pack, stream)
+        planned = _plan_for_out(out, planned, operator, ndim, views, options)
+    problem = planned.problem
+    if out is not None and home == target.place and arrays.writes_directly(out, problem.out_dtype, views):
+        _compute(planned, memory, views, out, pack, stream)
         return call.out
-    stored = memory.empty(arrays.stored_shape(plan.spec, data_format), plan.spec.dtypes.out, call.input, stream)
-    result = arrays.result_view(memory.view_out(stored), plan.spec, data_format)
-    _compute(plan, data_format, views, result, pack, stream)
+    stored = memory.empty(problem.stored_shape, problem.out_dtype, call.input, stream)
+    result = problem.see_result(memory.view_out(stored))
+    _compute(planned, memory, views, result, pack, stream)
     computed = memory.restride(stored, result)
     if home != target.place:
         computed = _MEMORIES[home].from_host(memory.to_host(computed, stream), call.input, stream)
@@ -100,33 +148,30 @@ def convolve(
     return call.out
 
 
-def _compute(plan: Plan, data_format: DataFormat, views: Views, result: np.ndarray, pack: Packer, stream: Any) -> None:
-    groups = plan.spec.groups
-    plan.run(
-        Operands(
-            arrays.view_input(views.input, data_format, groups),
-            pack(plan, views.weight),
-            None if views.bias is None else arrays.view_bias(views.bias, groups),
-            None if views.residual is None else arrays.view_data(views.residual, data_format, groups),
-            arrays.view_data(result, data_format, groups),
-            stream,
-        )
-    )
+def _compute(planned: Planned, memory: Memory, views: Views, result: np.ndarray, pack: Packer, stream: Any) -> None:
+    problem = planned.problem
+    if problem.conjugate is not None and np.iscomplexobj(getattr(views, problem.conjugate)):
+        views = views._replace(**{problem.conjugate: memory.conjugate(getattr(views, problem.conjugate), stream)})
+    input, output = problem.view_input(views.input), problem.view_output(result)
+    bias = None if views.bias is None else arrays.view_bias(views.bias, problem.groups)
+    residual = None if views.residual is None else problem.view_output(views.residual)
+    runners = [plan.run for plan in planned.plans]  # all compiled before anything is written
+    weights = pack(planned, views.weight)
+    for part, run, weight in zip(problem.parts, runners, weights, strict=True):
+        rest = None if residual is None else residual[part.output]
+        run(Operands(input[part.input], weight, bias, rest, output[part.output], stream))
 
 
 # ---------------------------------------------------------------- places
 
 
-def _brought(call: Call, home: Place, target: Place, stream: Any) -> list[Any]:
-    """The operands where the backend computes. Each has to be there already, or where the input lives."""
-    operands = []
-    for argument, array in zip(Call._fields, call[:4], strict=False):
-        place = target if array is None else arrays.place_of(array)
-        if place not in (home, target):
-            where = {"host": "in host memory", "cuda": "on the CUDA device"}
-            raise bad_type(argument, f"an array {where[home]}, as input is", f"one {where[place]}")
-        operands.append(array if place == target else move(array, argument, target, stream))
-    return operands
+def _brought(array: Any, argument: str, home: Place, target: Place, stream: Any) -> Any:
+    """An operand where the backend computes. It has to be there already, or where the input lives."""
+    place = target if array is None else arrays.place_of(array)
+    if place not in (home, target):
+        where = {"host": "in host memory", "cuda": "on the CUDA device"}
+        raise bad_type(argument, f"an array {where[home]}, as input is", f"one {where[place]}")
+    return array if place == target else move(array, argument, target, stream)
 
 
 def move(array: Any, argument: str, target: Place, stream: Any = None) -> Any:
@@ -156,32 +201,44 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
     return arrays.describe(view, ndim, layout) if argument == "input" else ArraySpec(view.shape, view.dtype)
 
 
-def plan_specs(ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
+def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
-    options = ConvOptions(*(tuple(o) if type(o) is list else o for o in options))
+    options = frozen(options)
     plan = _remembered if all(map(_has_one_meaning, options)) else _plan
-    return plan(ndim, specs, options, backend)
+    return plan(operator, ndim, specs, options, backend)
 
 
-def _plan_views(ndim: int, views: Views, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
+def _plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend) -> Planned:
     first = arrays.describe(views.input, ndim, options.layout)
     specs = Specs._make((first, *(None if a is None else ArraySpec(a.shape, a.dtype) for a in views[1:])))
-    return plan_specs(ndim, specs, options, backend)
+    return plan_specs(operator, ndim, specs, options, backend)
 
 
-def _plan_for_out(
-    out: np.ndarray, plan: Plan, data_format: DataFormat, ndim: int, views: Views, options: ConvOptions
-) -> tuple[Plan, DataFormat]:
+def _plan_for_out(out: np.ndarray, planned: Planned, operator: str, ndim: int, views: Views, options: ConvOptions) -> Planned:
     """Check `out`; where no dtype was asked for, its dtype is what the result is stored in, with no rounding between."""
-    arrays.check_out(out, plan.spec, data_format)
-    if options.out_dtype is not None or out.dtype == plan.spec.dtypes.out:
-        return plan, data_format
-    return _plan_views(ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), plan.backend)
+    arrays.check_out(out, planned.problem.shape, planned.problem.out_dtype)
+    if options.out_dtype is not None or out.dtype == planned.problem.out_dtype:
+        return planned
+    return _plan_views(operator, ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), planned.backend)
 
 
-def _plan(ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> tuple[Plan, DataFormat]:
-    spec, data_format = normalise(ndim, specs.input, specs.weight, specs.bias, specs.residual, options)
-    return select(spec, backend), data_format
+def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, options: ConvOptions, backend: Backend) -> None:
+    """Raise ValueError or TypeError for a weight, bias and options that make sense with no data."""
+    probe = adjoint.probe if operator == "conv_transpose" else spec.probe
+    OPERATORS[operator](ndim, Specs(probe(ndim, weight, options), weight, bias), options)
+    check_precision(options.precision, backend)
+    check_algorithm(options.algorithm, backend)
+
+
+def explain(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Explanation:
+    """Say what a call with operands like these does, and why."""
+    planned = plan_specs(operator, ndim, specs, options, backend)
+    return explain_specs(planned.problem.title, [part.spec for part in planned.problem.parts], backend)
+
+
+def _plan(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Planned:
+    problem = OPERATORS[operator](ndim, specs, options)
+    return Planned(problem, tuple(select(part.spec, backend) for part in problem.parts))
 
 
 _remembered = lru_cache(maxsize=4096)(_plan)
@@ -189,5 +246,6 @@ _remembered = lru_cache(maxsize=4096)(_plan)
 
 def _has_one_meaning(value: Any) -> bool:
     """Whether equal values of an option mean the same; True == 1.0 == 1 must not find each other's plans."""
-    kind = type(value)
-    return kind is int or kind is str or value is None or (kind is tuple and all(map(_has_one_meaning, value)))
+    if type(value) is tuple:
+        return all(map(_has_one_meaning, value))
+    return type(value) in (int, str) or value is None or isinstance(value, (type, np.dtype)) or is_jitted(value)

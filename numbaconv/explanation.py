@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from numbaconv import dtypes, execute
+from numbaconv import dtypes, execute, functional
 from numbaconv.arrays import place_of
 from numbaconv.backend import choose
 from numbaconv.dispatch import Explanation
-from numbaconv.dispatch import explain as explain_spec
 from numbaconv.errors import bad_type, bad_value
-from numbaconv.functional import conv2d
-from numbaconv.prepared import Conv2d
-from numbaconv.spec import ConvOptions
+from numbaconv.options import ConvOptions
+from numbaconv.prepared import Prepared
+from numbaconv.problem import Specs
 
 __all__ = ["explain"]
 
-_FUNCTIONS = {"conv2d": (2, conv2d)}
+_FUNCTIONS: dict[str, tuple[str, int, Callable]] = {
+    "conv1d": ("conv", 1, functional.conv1d),
+    "conv2d": ("conv", 2, functional.conv2d),
+    "conv3d": ("conv", 3, functional.conv3d),
+    "conv_transpose1d": ("conv_transpose", 1, functional.conv_transpose1d),
+    "conv_transpose2d": ("conv_transpose", 2, functional.conv_transpose2d),
+    "conv_transpose3d": ("conv_transpose", 3, functional.conv_transpose3d),
+}
 
 
-def explain(operator: str | Conv2d, input: Any, *args: Any, dtype: Any = np.float32, **kwargs: Any) -> Explanation:
+def explain(operator: str | Prepared, input: Any, *args: Any, dtype: Any = np.float32, **kwargs: Any) -> Explanation:
     """Say which algorithm a call takes, what it and the others should cost, and why they were not taken.
 
     Parameters
     ----------
     operator : str or prepared operator
-        ``"conv2d"``, or for example a :class:`numbaconv.Conv2d`.
+        ``"conv2d"`` or another function's name, or for example a :class:`numbaconv.Conv2d`.
     input : array or tuple of ints
         The data, or its shape.
     *args, **kwargs
@@ -59,17 +66,18 @@ def explain(operator: str | Conv2d, input: Any, *args: Any, dtype: Any = np.floa
         return operator.explain(input, *args, **kwargs)
     if operator not in _FUNCTIONS:
         raise bad_value("operator", "one of " + ", ".join(map(repr, _FUNCTIONS)), repr(operator))
-    ndim, function = _FUNCTIONS[operator]
+    kind, ndim, function = _FUNCTIONS[operator]
     call = inspect.signature(function).bind(input, *args, **kwargs)
     call.apply_defaults()
     given = call.arguments
-    options = ConvOptions(*(given.get(name) for name in ConvOptions._fields))
+    options = ConvOptions(*(given.get(name, default) for name, default in ConvOptions._field_defaults.items()))
     shape_dtype = dtypes.check(dtype, "dtype")
-    specs = execute.Specs._make(
-        None if given[name] is None else execute.describe(given[name], shape_dtype, ndim, options.layout, name)
-        for name in execute.Specs._fields
+    specs = Specs._make(
+        None
+        if given[name] is None and name in execute.OPTIONAL
+        else execute.describe(given[name], shape_dtype, ndim, options.layout, name)
+        for name in Specs._fields
     )
     place = "host" if isinstance(input, tuple) else place_of(input)
     backend = choose(given["backend"], place)
-    plan, _ = execute.plan_specs(ndim, specs, options, backend)
-    return explain_spec(plan.spec, backend)
+    return execute.explain(kind, ndim, specs, options, backend)

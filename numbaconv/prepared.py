@@ -6,30 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv import arrays, dispatch, execute
+from numbaconv import arrays, execute
 from numbaconv.arrays import Place
 from numbaconv.backend import choose
-from numbaconv.dispatch import Explanation, Plan
-from numbaconv.execute import Call, Specs, convolve, memory_of, move
-from numbaconv.spec import ArraySpec, ConvOptions, normalise, probe
+from numbaconv.dispatch import Explanation
+from numbaconv.execute import Call, Planned, convolve, memory_of, move
+from numbaconv.options import ConvOptions, frozen
+from numbaconv.problem import Specs
+from numbaconv.spec import ArraySpec
 
-__all__ = ["Conv2d"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Prepared"]
 
 
-class _Conv:
-    """A convolution with its weight: owns copies, and what the algorithms packed of them."""
+class Prepared:
+    """An operator with its weight: owns copies, and what the algorithms packed of them."""
 
+    operator = "conv"
     ndim: int
 
     def __init__(self, weight: Any, bias: Any, options: ConvOptions, backend: str | None) -> None:
+        options = frozen(options)
         self._options, self._backend = options, backend
         home, memory = arrays.place_of(weight), memory_of(weight)
         view = memory.view(weight, "weight")
         bias_view = None if bias is None else memory.view(bias, "bias")
         spec = ArraySpec(view.shape, view.dtype)
         bias_spec = None if bias_view is None else ArraySpec(bias_view.shape, bias_view.dtype)
-        normalise(self.ndim, probe(self.ndim, spec, options), spec, bias_spec, None, options)
-        dispatch.check_algorithm(options.algorithm, choose(backend, home))
+        execute.check(self.operator, self.ndim, spec, bias_spec, options, choose(backend, home))
         self._specs = spec, bias_spec
         self._owned: dict[Place, tuple[Any, Any]] = {home: (_copy(weight, view), _copy(bias, bias_view))}
         self._packed: dict[tuple, Any] = {}
@@ -56,15 +59,14 @@ class _Conv:
         """
         weight, bias = self._at(choose(self._backend, arrays.place_of(input)).place)
         call = Call(input, weight, bias, residual, out)
-        return convolve(self.ndim, call, self._options, self._backend, stream, self._pack)
+        return convolve(self.operator, self.ndim, call, self._options, self._backend, stream, self._pack)
 
     def explain(self, input: Any) -> Explanation:
         """Say which algorithm a call with `input` (an array, or a shape for one of the weight's dtype) takes, and why."""
         backend = choose(self._backend, "host" if isinstance(input, tuple) else arrays.place_of(input))
         first = execute.describe(input, self._specs[0].dtype, self.ndim, self._options.layout)
         specs = Specs(first, *self._specs)
-        plan, _ = execute.plan_specs(self.ndim, specs, self._options, backend)
-        return dispatch.explain(plan.spec, backend)
+        return execute.explain(self.operator, self.ndim, specs, self._options, backend)
 
     def _at(self, place: Place) -> tuple[Any, Any]:
         """The weight and bias in one kind of memory, copied there once."""
@@ -73,22 +75,26 @@ class _Conv:
             self._owned[place] = tuple(None if a is None else move(a, "weight", place) for a in pair)  # type: ignore[assignment]
         return self._owned[place]
 
-    def _pack(self, plan: Plan, weight: np.ndarray) -> Any:
-        """What the plan's algorithm made of the weight, made once for each dtype it computes in."""
-        key = (plan.backend.name, plan.algorithm.name, plan.spec.dtypes.compute)
+    def _pack(self, planned: Planned, weight: np.ndarray) -> list[Any]:
+        """What the plan's algorithms made of the weight, made once for each way of taking and computing it."""
+        forms = (
+            (str(part.weight), plan.algorithm.name, plan.algorithm.packing(plan.spec), plan.spec.dtypes.compute)
+            for part, plan in planned
+        )
+        key = (planned.backend.name, *forms)
         if key not in self._packed:
-            self._packed[key] = execute.pack(plan, weight)
+            self._packed[key] = execute.pack(planned, weight)
         return self._packed[key]
 
     def __repr__(self) -> str:
-        (o, c, *kernel), dtype, _ = self._specs[0]
+        shape, dtype, _ = self._specs[0]
         changed = {
             name: value
             for name, value in zip(ConvOptions._fields, self._options, strict=True)
             if value != ConvOptions._field_defaults[name]
         }
         options = "".join(f", {name}={value!r}" for name, value in changed.items())
-        return f"{type(self).__name__}({c} -> {o}, kernel {'x'.join(map(str, kernel))}, {dtype}{options})"
+        return f"{type(self).__name__}(weight {'x'.join(map(str, shape))}, {dtype}{options})"
 
 
 def _copy(array: Any, view: np.ndarray | None) -> Any:
@@ -100,6 +106,56 @@ def _copy(array: Any, view: np.ndarray | None) -> Any:
     return owned
 
 
+class _Conv(Prepared):
+    def __init__(
+        self,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        *,
+        padding_mode: str = "zeros",
+        layout: str | None = None,
+        activation: Any = None,
+        out_dtype: Any = None,
+        algorithm: str = "auto",
+        precision: str = "ieee",
+        backend: str | None = None,
+    ) -> None:
+        options = ConvOptions(
+            stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision
+        )
+        super().__init__(weight, bias, options, backend)
+
+
+class _ConvTranspose(Prepared):
+    operator = "conv_transpose"
+
+    def __init__(
+        self,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        dilation: Any = 1,
+        *,
+        layout: str | None = None,
+        activation: Any = None,
+        out_dtype: Any = None,
+        algorithm: str = "auto",
+        precision: str = "ieee",
+        backend: str | None = None,
+    ) -> None:
+        options = ConvOptions(
+            stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding
+        )
+        super().__init__(weight, bias, options, backend)
+
+
 class Conv2d(_Conv):
     """A prepared :func:`numbaconv.conv2d`: checks, chooses and packs once, then only computes.
 
@@ -109,7 +165,7 @@ class Conv2d(_Conv):
         The kernels. The operator owns a copy: changing the array afterwards changes nothing.
     bias : array_like, ``(C_out,)``, optional
         Copied as well.
-    stride, padding, dilation, groups, padding_mode, layout, out_dtype, algorithm, precision, backend
+    stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision, backend
         As of :func:`numbaconv.conv2d`.
 
     Raises
@@ -127,21 +183,47 @@ class Conv2d(_Conv):
 
     ndim = 2
 
-    def __init__(
-        self,
-        weight: Any,
-        bias: Any = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        *,
-        padding_mode: str = "zeros",
-        layout: str | None = None,
-        out_dtype: Any = None,
-        algorithm: str = "auto",
-        precision: str = "ieee",
-        backend: str | None = None,
-    ) -> None:
-        options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, None, out_dtype, algorithm, precision)
-        super().__init__(weight, bias, options, backend)
+
+class Conv1d(_Conv):
+    """A prepared :func:`numbaconv.conv1d`; see :class:`Conv2d`."""
+
+    ndim = 1
+
+
+class Conv3d(_Conv):
+    """A prepared :func:`numbaconv.conv3d`; see :class:`Conv2d`."""
+
+    ndim = 3
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """A prepared :func:`numbaconv.conv_transpose2d`: checks, chooses and packs once, then only computes.
+
+    Parameters
+    ----------
+    weight : array_like, ``(C_in, C_out / groups, kh, kw)``
+        The kernels. The operator owns a copy: changing the array afterwards changes nothing.
+    bias : array_like, ``(C_out,)``, optional
+        Copied as well.
+    stride, padding, output_padding, groups, dilation, layout, activation, out_dtype, algorithm, precision, backend
+        As of :func:`numbaconv.conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As :func:`numbaconv.conv_transpose2d`; what does not depend on the data is checked here already.
+    """
+
+    ndim = 2
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """A prepared :func:`numbaconv.conv_transpose1d`; see :class:`ConvTranspose2d`."""
+
+    ndim = 1
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """A prepared :func:`numbaconv.conv_transpose3d`; see :class:`ConvTranspose2d`."""
+
+    ndim = 3

@@ -6,15 +6,15 @@ It shares no code with the kernels; the tests hold both against it and itself ag
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
+from numbaconv.activation import apply
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.spec import ConvSpec
+from numbaconv.spec import ConvSpec, Triple
 
-__all__ = ["ALGORITHMS", "correlate", "pad", "why_unavailable"]
-
-_NUMPY_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+__all__ = ["ALGORITHMS", "correlate", "padded", "why_unavailable"]
 
 
 def why_unavailable() -> str | None:
@@ -24,21 +24,39 @@ def why_unavailable() -> str | None:
 
 def correlate(spec: ConvSpec, input: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Return the channel-summed cross-correlation of canonical arrays, in their own common dtype."""
-    padded = pad(input, spec)
     result = np.zeros(spec.output_shape, np.result_type(input, weight))
     for kd, kh, kw in itertools.product(*map(range, spec.kernel_size)):
-        rows = zip((kd, kh, kw), spec.dilation, spec.stride, spec.output_size, strict=True)
-        d, h, w = (slice(k * dilation, k * dilation + (n - 1) * s + 1, s) for k, dilation, s, n in rows)
-        result += np.einsum("ngcdhw,goc->ngodhw", padded[..., d, h, w], weight[..., kd, kh, kw], optimize=True)
+        read = padded(spec, input, (kd, kh, kw))
+        result += np.einsum("ngcdhw,goc->ngodhw", read, weight[..., kd, kh, kw], optimize=True)
     return result
 
 
-def pad(input: np.ndarray, spec: ConvSpec) -> np.ndarray:
-    """Pad canonical data as the spec says, by ``numpy.pad``."""
-    widths = ((0, 0),) * 3 + spec.padding
-    if spec.padding_mode == "zeros":
-        return np.pad(input, widths)
-    return np.pad(input, widths, mode=_NUMPY_MODES[spec.padding_mode])  # type: ignore[call-overload]
+def padded(spec: ConvSpec, input: np.ndarray, tap: Triple) -> np.ndarray:
+    """Return what the outputs read through one tap, padding included: ``(batch, groups, channels / groups, D', H', W')``."""
+    for axis, k in enumerate(tap):
+        n, (low, _) = spec.input_size[axis], spec.padding[axis]
+        position = np.arange(spec.output_size[axis]) * spec.stride[axis] + k * spec.dilation[axis] - low
+        inside = (position >= 0) & (position < n)
+        if spec.padding_mode == "zeros":
+            values = input.take(position[inside], axis + 3)
+            input = np.zeros((*values.shape[: axis + 3], len(position), *values.shape[axis + 4 :]), values.dtype)
+            input[(slice(None),) * (axis + 3) + (inside,)] = values
+        else:
+            input = input.take(_SOURCES[spec.padding_mode](position, n), axis + 3)
+    return input
+
+
+def _reflect(position: np.ndarray, n: int) -> np.ndarray:
+    period = max(1, 2 * (n - 1))
+    return (n - 1) - np.abs(position % period - (n - 1))
+
+
+# Where a position outside an axis of n elements reads.
+_SOURCES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "reflect": _reflect,
+    "replicate": lambda position, n: np.clip(position, 0, n - 1),
+    "circular": lambda position, n: position % n,
+}
 
 
 def _prepare(spec: ConvSpec) -> Runner:
@@ -48,6 +66,7 @@ def _prepare(spec: ConvSpec) -> Runner:
             result = result + ops.bias[None, :, :, None, None, None]
         if ops.residual is not None:
             result = result + ops.residual
+        result = apply(spec.activation, result)
         ops.output[...] = result.astype(spec.dtypes.out)
 
     return run

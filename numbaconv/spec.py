@@ -12,7 +12,6 @@ result ``(batch, groups, out_channels / groups, D', H', W')``
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,18 +20,29 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from numbaconv import dtypes
-from numbaconv.errors import bad_type, bad_value
+from numbaconv import activation, dtypes
+from numbaconv import options as parse
+from numbaconv.errors import bad_value
+from numbaconv.options import PADDING_MODES, PRECISIONS, ConvOptions, Size
 
-__all__ = ["ArraySpec", "ConvOptions", "ConvSpec", "DataFormat", "Pads", "Size", "Triple", "normalise", "probe"]
+__all__ = [
+    "ArraySpec",
+    "ConvOptions",
+    "ConvSpec",
+    "DataFormat",
+    "Pads",
+    "Size",
+    "Triple",
+    "check_addends",
+    "check_memory",
+    "normalise",
+    "probe",
+    "split_data",
+]
 
-Triple = tuple[int, int, int]
-Pads = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-Size = tuple[int, ...]
+Triple = tuple[int, ...]  # one for each of the three spatial axes
+Pads = tuple[tuple[int, int], ...]  # likewise
 
-PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-PRECISIONS = ("ieee", "tf32", "bf16")
-LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 _AXES = ("D", "H", "W")
 # Positions and strides in bytes must fit 64-bit signed integers with room to add.
 _MAX_EXTENT = 2**40
@@ -44,21 +54,6 @@ class ArraySpec(NamedTuple):
     shape: Size
     dtype: np.dtype
     channels_last: bool = False  # its channels are adjacent in memory
-
-
-class ConvOptions(NamedTuple):
-    """The arguments of a call that are not arrays, as the caller wrote them."""
-
-    stride: Any = 1
-    padding: Any = 0
-    dilation: Any = 1
-    groups: Any = 1
-    padding_mode: Any = "zeros"
-    layout: Any = None
-    activation: Any = None
-    out_dtype: Any = None
-    algorithm: Any = "auto"
-    precision: Any = "ieee"
 
 
 class DataFormat(NamedTuple):
@@ -101,13 +96,13 @@ class ConvSpec:
     @cached_property
     def kernel_extent(self) -> Triple:
         """The kernel's size with its holes, ``dilation * (k - 1) + 1`` an axis."""
-        return _triple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
 
     @cached_property
     def output_size(self) -> Triple:
         """``(input + padding - extent) // stride + 1`` an axis."""
         rows = zip(self.input_size, self.padding, self.kernel_extent, self.stride, strict=True)
-        return _triple((n + lo + hi - extent) // s + 1 for n, (lo, hi), extent, s in rows)
+        return tuple((n + lo + hi - extent) // s + 1 for n, (lo, hi), extent, s in rows)
 
     @property
     def input_shape(self) -> Size:
@@ -152,6 +147,7 @@ class ConvSpec:
             f"groups {self.groups}" if self.groups != 1 else "",
             self.dtypes.input.name if self.dtypes.input == self.dtypes.out
             else f"{self.dtypes.input.name} -> {self.dtypes.out.name}",
+            f"{activation.name_of(self.activation)} fused" if self.activation is not None else "",
             "channels last" if self.channels_last else "channels first",
         ]  # fmt: skip
         return ", ".join(filter(None, parts))
@@ -169,6 +165,8 @@ def normalise(
     bias: ArraySpec | None,
     residual: ArraySpec | None,
     options: ConvOptions,
+    input_name: str = "input",
+    weight_name: str = "weight",
 ) -> tuple[ConvSpec, DataFormat]:
     """Check one call and bring it to canonical form.
 
@@ -179,23 +177,22 @@ def normalise(
     TypeError
         For dtypes, and options of a wrong Python type.
     """
-    channels_last = _layout(options.layout, ndim)
-    batched, batch, channels, size = _split_input(input, ndim, channels_last)
-    groups = _int("groups", options.groups, least=1)
-    kernel = _check_weight(weight, ndim, channels, groups)
-    stride = _per_axis("stride", options.stride, ndim, least=1)
-    dilation = _per_axis("dilation", options.dilation, ndim, least=1)
+    data_format, batch, channels, size = split_data(input, ndim, options.layout, input_name)
+    groups = parse.integer("groups", options.groups, least=1)
+    kernel = _check_weight(weight, ndim, channels, groups, weight_name)
+    stride = parse.per_axis("stride", options.stride, ndim, least=1)
+    dilation = parse.per_axis("dilation", options.dilation, ndim, least=1)
     dilation = tuple(1 if k == 1 else d for k, d in zip(kernel, dilation, strict=True))
-    mode = _choice("padding_mode", options.padding_mode, PADDING_MODES)
-    padding = _padding(options.padding, ndim, size, kernel, stride, dilation)
-    crop, size, padding = _crop(size, padding)
-    _check_space(ndim, mode, size, kernel, padding, dilation)
+    mode = parse.choice("padding_mode", options.padding_mode, PADDING_MODES)
+    padding = parse.padding(options.padding, ndim, size, kernel, stride, dilation)
+    crop, cropped, padding_left = _crop(size, padding)
+    _check_space(mode, size, kernel, padding, dilation, input_name)
+    size, padding = cropped, padding_left
     stride = _clip_stride(size, kernel, stride, padding, dilation)
-
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise bad_value("bias", f"shape {weight.shape[:1]}, one value per output channel", f"shape {bias.shape}")
     addends = tuple(a.dtype for a in (bias, residual) if a is not None)
     out_dtype = None if options.out_dtype is None else dtypes.check(options.out_dtype, "out_dtype")
+    resolved = dtypes.resolve(input.dtype, weight.dtype, addends, out_dtype)
+    fused, resolved = activation.check(options.activation, resolved)
     spec = ConvSpec(
         batch=batch,
         groups=groups,
@@ -207,20 +204,18 @@ def normalise(
         padding=_pad3(padding, (0, 0)),
         dilation=_pad3(dilation, 1),
         padding_mode=mode if any(map(any, padding)) else "zeros",
-        dtypes=dtypes.resolve(input.dtype, weight.dtype, addends, out_dtype),
+        dtypes=resolved,
         channels_last=input.channels_last,
         has_bias=bias is not None,
         has_residual=residual is not None,
-        activation=options.activation,
-        algorithm=_word("algorithm", options.algorithm),
-        precision=_choice("precision", options.precision, PRECISIONS),
+        activation=fused,
+        algorithm=parse.word("algorithm", options.algorithm),
+        precision=parse.choice("precision", options.precision, PRECISIONS),
     )
-    data_format = DataFormat(ndim, batched, channels_last, _pad3(crop, (0, 0)))
     shape = data_format.shape(spec.batch, spec.out_channels, spec.output_size)
-    if residual is not None and residual.shape != shape:
-        raise bad_value("residual", f"the result's shape {shape}", f"shape {residual.shape}")
-    _check_memory(shape, spec, options.padding)
-    return spec, data_format
+    check_addends(bias, residual, spec.out_channels, shape)
+    check_memory(shape, spec.dtypes.out, input_name, f"a result of shape {shape} (padding={options.padding!r})")
+    return spec, data_format._replace(crop=_pad3(crop, (0, 0)))
 
 
 def probe(ndim: int, weight: ArraySpec, options: ConvOptions) -> ArraySpec:
@@ -231,101 +226,81 @@ def probe(ndim: int, weight: ArraySpec, options: ConvOptions) -> ArraySpec:
     ValueError, TypeError
         As :func:`normalise`.
     """
-    groups = _int("groups", options.groups, least=1)
+    groups = parse.integer("groups", options.groups, least=1)
     channels = weight.shape[1] * groups if len(weight.shape) == ndim + 2 else 0
     kernel = _check_weight(weight, ndim, channels, groups)
-    dilation = _per_axis("dilation", options.dilation, ndim, least=1)
+    dilation = parse.per_axis("dilation", options.dilation, ndim, least=1)
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    pads = _padding(options.padding, ndim, extent, kernel, (1,) * ndim, dilation)
+    pads = parse.padding(options.padding, ndim, extent, kernel, (1,) * ndim, dilation)
     size = tuple(e + max(0, -lo) + max(0, -hi) for e, (lo, hi) in zip(extent, pads, strict=True))
-    shape = (*size, channels) if _layout(options.layout, ndim) else (channels, *size)
+    shape = (*size, channels) if parse.channels_last(options.layout, ndim) else (channels, *size)
     return ArraySpec((1, *shape), weight.dtype)
 
 
 # ---------------------------------------------------------------- arrays
 
 
-def _split_input(input: ArraySpec, ndim: int, channels_last: bool) -> tuple[bool, int, int, Size]:
-    item = (*_AXES[-ndim:], "C") if channels_last else ("C", *_AXES[-ndim:])
-    if len(input.shape) not in (ndim + 1, ndim + 2):
+def split_data(data: ArraySpec, ndim: int, layout: Any, argument: str = "input") -> tuple[DataFormat, int, int, Size]:
+    """Return the format, batch size, channels and spatial size of data in a layout."""
+    last = parse.channels_last(layout, ndim)
+    item = (*_AXES[-ndim:], "C") if last else ("C", *_AXES[-ndim:])
+    if len(data.shape) not in (ndim + 1, ndim + 2):
         expected = f"({', '.join(item)}) or (N, {', '.join(item)})"
-        raise bad_value("input", f"{ndim + 1} or {ndim + 2} dimensions, {expected}", f"shape {input.shape}")
-    batched = len(input.shape) == ndim + 2
-    batch, shape = (input.shape[0], input.shape[1:]) if batched else (1, input.shape)
-    return (batched, batch, shape[-1], shape[:-1]) if channels_last else (batched, batch, shape[0], shape[1:])
+        raise bad_value(argument, f"{ndim + 1} or {ndim + 2} dimensions, {expected}", f"shape {data.shape}")
+    batched = len(data.shape) == ndim + 2
+    batch, shape = (data.shape[0], data.shape[1:]) if batched else (1, data.shape)
+    data_format = DataFormat(ndim, batched, last, ((0, 0),) * 3)
+    return (data_format, batch, shape[-1], shape[:-1]) if last else (data_format, batch, shape[0], shape[1:])
 
 
-def _check_weight(weight: ArraySpec, ndim: int, channels: int, groups: int) -> Size:
+def check_addends(bias: ArraySpec | None, residual: ArraySpec | None, channels: int, shape: Size) -> None:
+    """Raise ValueError unless bias and residual fit a result of `shape` with this many channels."""
+    if bias is not None and bias.shape != (channels,):
+        raise bad_value("bias", f"shape {(channels,)}, one value per output channel", f"shape {bias.shape}")
+    if residual is not None and residual.shape != shape:
+        raise bad_value("residual", f"the result's shape {shape}", f"shape {residual.shape}")
+
+
+def _check_weight(weight: ArraySpec, ndim: int, channels: int, groups: int, argument: str = "weight") -> Size:
     names = ", ".join(f"k{axis.lower()}" for axis in _AXES[-ndim:])
     if len(weight.shape) != ndim + 2:
         expected = f"{ndim + 2} dimensions, (out_channels, in_channels / groups, {names})"
-        raise bad_value("weight", expected, f"shape {weight.shape}")
+        raise bad_value(argument, expected, f"shape {weight.shape}")
     if min(weight.shape[2:]) < 1:
-        raise bad_value("weight", "a kernel of at least one element", f"shape {weight.shape}")
+        raise bad_value(argument, "a kernel of at least one element", f"shape {weight.shape}")
     if channels % groups:
         raise bad_value("groups", f"a divisor of the input's {channels} channels", groups)
     if weight.shape[0] % groups:
         raise bad_value("groups", f"a divisor of the weight's {weight.shape[0]} output channels", groups)
     if weight.shape[1] != channels // groups:
         expected = f"{channels // groups} input channels ({channels} of the input / {groups} groups)"
-        raise bad_value("weight", expected, f"{weight.shape[1]} in shape {weight.shape}")
+        raise bad_value(argument, expected, f"{weight.shape[1]} in shape {weight.shape}")
     return weight.shape[2:]
 
 
 # ---------------------------------------------------------------- padding
 
 
-def _padding(value: Any, ndim: int, size: Size, kernel: Size, stride: Size, dilation: Size) -> tuple:
-    """Return one (low, high) pair an axis."""
-    forms = f"an int, {ndim} ints, {ndim} (low, high) pairs, 'valid', 'same' or 'same_lower'"
-    if isinstance(value, str):
-        if value == "valid":
-            return ((0, 0),) * ndim
-        if value not in ("same", "same_lower"):
-            raise bad_value("padding", forms, repr(value))
-        same = tuple(_same(*row) for row in zip(size, kernel, stride, dilation, strict=True))
-        return same if value == "same" else tuple((hi, lo) for lo, hi in same)
-    items = _items(value)
-    if items is None:
-        return ((_int("padding", value, forms=forms),) * 2,) * ndim
-    if all(_items(item) is None for item in items):
-        each = tuple(_int("padding", item, forms=forms) for item in items)
-        if len(each) == 1:
-            each *= ndim
-        if len(each) != ndim:
-            raise bad_value("padding", forms, repr(value))
-        return tuple((p, p) for p in each)
-    pairs = tuple(_items(item) or () for item in items)
-    if len(pairs) != ndim or any(len(pair) != 2 for pair in pairs):
-        raise bad_value("padding", forms, repr(value))
-    return tuple((_int("padding", lo, forms=forms), _int("padding", hi, forms=forms)) for lo, hi in pairs)
-
-
-def _same(n: int, k: int, s: int, d: int) -> tuple[int, int]:
-    """The smallest padding that gives ceil(n / s) outputs; the odd element goes high."""
-    total = max(0, (-(-n // s) - 1) * s + d * (k - 1) + 1 - n)
-    return total // 2, total - total // 2
-
-
 def _crop(size: Size, padding: tuple) -> tuple[tuple, Size, tuple]:
     """Take negative padding off the data first, so that nobody below sees it."""
     crop = tuple((max(0, -lo), max(0, -hi)) for lo, hi in padding)
     left = tuple(n - lo - hi for n, (lo, hi) in zip(size, crop, strict=True))
-    if min(left) < min(0, *size):
+    if min(left) < 0:
         raise bad_value("padding", f"to crop no more than the input's size {size}", padding)
     return crop, left, tuple((max(0, lo), max(0, hi)) for lo, hi in padding)
 
 
-def _check_space(ndim: int, mode: str, size: Size, kernel: Size, padding: tuple, dilation: Size) -> None:
+def _check_space(mode: str, size: Size, kernel: Size, padding: tuple, dilation: Size, argument: str) -> None:
     padded = tuple(n + lo + hi for n, (lo, hi) in zip(size, padding, strict=True))
     extent = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
     if any(abs(p) > _MAX_EXTENT for pair in padding for p in pair):
         raise bad_value("padding", f"at most {_MAX_EXTENT} a side", padding)
     if any(p < e for p, e in zip(padded, extent, strict=True)):
         expected = f"a padded size of at least the kernel's extent {extent}"
-        raise bad_value("input", expected, f"{padded} (size {size}, padding {padding}, dilation {dilation})")
-    if mode != "zeros" and any(n == 0 and p > 0 for n, p in zip(size, padded, strict=True)):
-        raise bad_value("input", f"at least one element an axis for padding_mode={mode!r}", f"size {size}")
+        raise bad_value(argument, expected, f"{padded} (size {size}, padding {padding}, dilation {dilation})")
+    rows = zip(size, padding, strict=True)
+    if mode != "zeros" and any(n + min(0, lo) + min(0, hi) <= 0 < max(lo, hi) for n, (lo, hi) in rows):
+        raise bad_value(argument, f"elements to pad with for padding_mode={mode!r}", f"size {size}, padding {padding}")
 
 
 def _clip_stride(size: Size, kernel: Size, stride: Size, padding: tuple, dilation: Size) -> Size:
@@ -334,11 +309,12 @@ def _clip_stride(size: Size, kernel: Size, stride: Size, padding: tuple, dilatio
     return tuple(min(s, n + lo + hi - d * (k - 1)) for n, k, s, (lo, hi), d in rows)
 
 
-def _check_memory(shape: Size, spec: ConvSpec, padding: Any) -> None:
-    nbytes = _product(shape) * spec.dtypes.out.itemsize
+def check_memory(shape: Size, dtype: np.dtype, argument: str, what: str) -> None:
+    """Raise ValueError for a result that this machine cannot hold."""
+    nbytes = _product(shape) * dtype.itemsize
     if nbytes > _physical_memory():
-        what = f"a result of shape {shape}, {nbytes:.3g} bytes (padding={padding!r})"
-        raise bad_value("input", f"a result that fits this machine's {_physical_memory():.3g} bytes of memory", what)
+        expected = f"a result that fits this machine's {_physical_memory():.3g} bytes of memory"
+        raise bad_value(argument, expected, f"{what}, {nbytes:.3g} bytes")
 
 
 def _physical_memory() -> int:
@@ -348,66 +324,8 @@ def _physical_memory() -> int:
         return 2**42
 
 
-# ---------------------------------------------------------------- options
-
-
-def _layout(layout: Any, ndim: int) -> bool:
-    return layout is not None and _choice("layout", layout, LAYOUTS[ndim]) == LAYOUTS[ndim][1]
-
-
-def _choice(argument: str, value: Any, choices: tuple[str, ...]) -> str:
-    word = _word(argument, value)
-    if word not in choices:
-        raise bad_value(argument, "one of " + ", ".join(map(repr, choices)), repr(word))
-    return word
-
-
-def _word(argument: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise bad_type(argument, "a str", repr(value))
-    return str(value)
-
-
-def _int(argument: str, value: Any, least: int | None = None, forms: str = "") -> int:
-    expected = forms or (f"an int of at least {least}" if least is not None else "an int")
-    if isinstance(value, (bool, np.bool_)):
-        raise bad_type(argument, expected, repr(value))
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise bad_type(argument, expected, repr(value)) from None
-    if least is not None and number < least:
-        raise bad_value(argument, expected, number)
-    return number
-
-
-def _per_axis(argument: str, value: Any, ndim: int, least: int) -> Size:
-    forms = f"an int or {ndim} ints of at least {least}"
-    items = _items(value)
-    if items is None:
-        items = (value,)
-    if len(items) not in (1, ndim):
-        raise bad_value(argument, forms, repr(value))
-    numbers = tuple(_int(argument, item, forms=forms) for item in items)
-    if any(n < least for n in numbers):
-        raise bad_value(argument, forms, repr(value))
-    return numbers * ndim if len(numbers) == 1 else numbers
-
-
-def _items(value: Any) -> tuple | None:
-    """The items of a sequence of numbers, or None for anything else."""
-    if isinstance(value, np.ndarray):
-        return tuple(value) if value.ndim else None
-    return tuple(value) if isinstance(value, (tuple, list)) else None
-
-
 def _pad3(values: Sequence[Any], fill: Any) -> Any:
     return (fill,) * (3 - len(values)) + tuple(values)
-
-
-def _triple(values: Any) -> Triple:
-    d, h, w = values
-    return d, h, w
 
 
 def _product(values: Sequence[int]) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from numbaconv.cpu.direct import DIRECT
 from numbaconv.cpu.jit import cache_folder
+from numbaconv.cpu.rows import ROWS
 
 __all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
-ALGORITHMS = (DIRECT,)
+ALGORITHMS = (DIRECT, ROWS)
 
 
 def why_unavailable() -> str | None:

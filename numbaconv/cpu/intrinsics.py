@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["as_contiguous"]
+__all__ = ["apply", "as_contiguous"]
 
 
 @intrinsic
@@ -30,3 +31,17 @@ def as_contiguous(typing_context: Any, array: Any) -> Any:
         return view._getvalue()
 
     return result(array), codegen
+
+
+@intrinsic
+def apply(typing_context: Any, address: Any, row: Any) -> Any:
+    """``function(row.ctypes.data, row.size)`` for the C function ``void (T *, int64_t)`` at `address`; `row` is in C order."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[1])(context, builder, args[1])
+        word = ir.IntType(64)
+        function = ir.FunctionType(ir.VoidType(), [view.data.type, word]).as_pointer()
+        builder.call(builder.inttoptr(args[0], function), [view.data, builder.extract_value(view.shape, 0)])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, row), codegen

@@ -8,6 +8,7 @@ it returns. That entry point does not check its arguments, so nothing but the al
 from __future__ import annotations
 
 import hashlib
+import pickle
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -16,20 +17,27 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.np.numpy_support import from_dtype
+
+from numbaconv.cpu.float16 import BFLOAT16, FLOAT16
 
 __all__ = ["cache_folder", "compiled", "contiguous", "kernel", "strided"]
 
 
+def element(dtype: np.dtype) -> types.Type:
+    """Return Numba's type of an array's elements."""
+    return {"float16": FLOAT16, "bfloat16": BFLOAT16}.get(dtype.name) or from_dtype(dtype)
+
+
 def strided(dtype: np.dtype, ndim: int) -> types.Array:
     """Return Numba's type of an array of any strides, read-only ones among them: kernels keep to what they may write."""
-    return types.Array(from_dtype(dtype), ndim, "A")
+    return types.Array(element(dtype), ndim, "A")
 
 
 def contiguous(dtype: np.dtype, ndim: int) -> types.Array:
     """Return Numba's type of an array in C order."""
-    return types.Array(from_dtype(dtype), ndim, "C")
+    return types.Array(element(dtype), ndim, "C")
 
 
 def kernel(function: Callable | None = None, /, **options: Any) -> Any:
@@ -67,13 +75,14 @@ class _KernelCache(FunctionCache):
 
     def __init__(self, function: Callable) -> None:
         super().__init__(function)
-        self._cache_file._source_stamp = _source_stamp()
+        self._cache_file = _CheckedFile(self.cache_path, self._impl.filename_base, _source_stamp())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:
             self._complain("read", error)
+            self._start_afresh()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -91,6 +100,35 @@ class _KernelCache(FunctionCache):
 
     def _complain(self, verb: str, error: Exception) -> None:
         warnings.warn(f"cannot {verb} the kernel cache in {self.cache_path}: {error!r}", RuntimeWarning, stacklevel=2)
+
+
+class _CheckedFile(IndexDataCacheFile):
+    """Numba's cache files, each behind a digest of itself: LLVM crashes on machine code that is not whole."""
+
+    def _dump(self, obj: Any) -> bytes:
+        data = super()._dump(obj)
+        return hashlib.sha256(data).digest() + data
+
+    def _load_index(self) -> dict:
+        try:
+            with open(self._index_path, "rb") as file:
+                if pickle.load(file) != self._version:
+                    return {}
+                stamp, overloads = pickle.loads(_whole(file.read()))
+        except FileNotFoundError:
+            return {}
+        return overloads if stamp == self._source_stamp else {}
+
+    def _load_data(self, name: str) -> Any:
+        with open(self._data_path(name), "rb") as file:
+            return pickle.loads(_whole(file.read()))
+
+
+def _whole(data: bytes) -> bytes:
+    digest, rest = data[:32], data[32:]
+    if hashlib.sha256(rest).digest() != digest:
+        raise ValueError("a damaged file")
+    return rest
 
 
 @cache

@@ -1,0 +1,62 @@
+"""What this machine's CPU offers to the kernels: the width of its vectors, and the tiles that its registers hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import llvmlite.binding
+import numba
+
+__all__ = ["Tile", "tiles", "vector_bytes"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A register tile: MR output channels times NR vectors of positions, as accumulators.
+
+    Its loop needs ``MR * NR`` registers for them, NR for the inputs, and one for a broadcast weight.
+    """
+
+    MR: int
+    NR: int
+
+    def __post_init__(self) -> None:
+        assert self.registers <= 32
+
+    @property
+    def registers(self) -> int:
+        """How many vector registers the tile takes."""
+        return self.MR * self.NR + self.NR + 1
+
+
+# Of 32 registers (AVX-512, NEON) and of 16 (AVX2). Wide tiles load least; the others fit channels and positions better.
+_TILES = {
+    32: (Tile(14, 2), Tile(8, 3), Tile(6, 4), Tile(28, 1), Tile(16, 1), Tile(4, 4), Tile(1, 8)),
+    16: (Tile(6, 2), Tile(4, 3), Tile(12, 1), Tile(8, 1), Tile(2, 4), Tile(1, 6)),
+}
+
+
+@cache
+def _features() -> frozenset[str]:
+    """The features that Numba compiles for: the host's, or those of ``NUMBA_CPU_FEATURES``."""
+    named = numba.config.CPU_FEATURES
+    if named is not None:
+        return frozenset(f[1:] for f in named.split(",") if f.startswith("+"))
+    return frozenset(name for name, has in llvmlite.binding.get_host_cpu_features().items() if has)
+
+
+@cache
+def vector_bytes() -> int:
+    """The bytes of a vector register that the kernels use."""
+    return 64 if "avx512f" in _features() else 32 if {"avx2", "fma"} <= _features() else 16
+
+
+@cache
+def tiles() -> tuple[Tile, ...]:
+    """The tiles that this machine's registers hold."""
+    x86 = {"sse2", "avx2", "avx512f"} & _features()
+    table = _TILES[16 if x86 and "avx512f" not in _features() else 32]
+    for tile in table:
+        assert tile.registers <= (16 if table is _TILES[16] else 32)
+    return table

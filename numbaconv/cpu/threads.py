@@ -1,0 +1,48 @@
+"""Whether a kernel may run on several threads just now, and how it gets them.
+
+Numba's threading layers have two limits of their own. ``workqueue`` aborts the process when two threads enter parallel kernels at
+once, so that there they take turns. GNU OpenMP kills a forked child at its first parallel kernel, so that a child runs them
+in the forking thread alone; whichever layer it inherited, its threads did not survive the fork.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import numba
+
+__all__ = ["forked", "in_turn"]
+
+_turn = threading.Lock()
+_free = False  # the layer is known, and takes any number of threads
+_used = False
+_forked = False
+
+
+def forked() -> bool:
+    """Whether this process was forked from one that had started its threads."""
+    return _forked
+
+
+def in_turn(kernel: Callable, *args: object) -> None:
+    """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
+    global _free, _used
+    if _free:
+        kernel(*args)
+        return
+    with _turn:
+        _used = True
+        kernel(*args)
+        _free = numba.threading_layer() != "workqueue"
+
+
+def _after_fork() -> None:
+    global _turn, _forked
+    _turn = threading.Lock()  # its holder may not be in this process
+    _forked = _forked or _used
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
