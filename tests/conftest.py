@@ -1,0 +1,22 @@
+"""Hypothesis profiles, and which tests run only when they are asked for."""
+
+import os
+
+import hypothesis
+import pytest
+
+hypothesis.settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+ON_REQUEST = {"slow": "takes long", "gpu": "needs a CUDA GPU"}
+
+
+def pytest_collection_modifyitems(config, items):
+    asked = config.getoption("markexpr")
+    for marker, why in ON_REQUEST.items():
+        if marker in asked:
+            continue
+        for item in items:
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=f"{why}; run with -m {marker}"))

@@ -1,0 +1,223 @@
+"""Every algorithm of every backend on the host against the reference. A new row in a table is tested here by itself."""
+
+import numpy as np
+import pytest
+from helpers import (
+    HOST_ALGORITHMS,
+    assert_conforms,
+    canonical_spec,
+    case,
+    conv2d,
+    find_algorithm,
+    operands,
+    oracle,
+    random_array,
+    sums_directly,
+    torch_conv2d,
+    why_not,
+)  # fmt: skip
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import MODES, convolutions, memory_orders
+
+import numbaconv as nc
+from numbaconv import reference
+from numbaconv.algorithm import Operands
+
+GRID = [
+    # kernel sizes
+    case((2, 3, 8, 9), (4, 3, 3, 3)),
+    case((2, 5, 8, 9), (4, 5, 1, 1), bias=True),
+    case((1, 2, 11, 7), (3, 2, 5, 1)),
+    case((1, 2, 6, 13), (3, 2, 1, 7)),
+    case((1, 4, 5, 6), (2, 4, 2, 2)),
+    case((1, 3, 16, 17), (5, 3, 7, 7), padding=3, bias=True),
+    case((1, 2, 5, 6), (3, 2, 5, 6)),  # one output position
+    # strides
+    case((2, 3, 11, 12), (4, 3, 3, 3), stride=2),
+    case((1, 3, 13, 12), (4, 3, 3, 2), stride=(3, 2), padding=1),
+    case((1, 3, 12, 14), (4, 3, 2, 2), stride=(4, 5)),  # larger than the kernel
+    case((1, 3, 9, 9), (4, 3, 1, 1), stride=2),
+    case((1, 1, 5, 5), (1, 1, 3, 3), stride=10**30),
+    # padding
+    case((1, 3, 8, 9), (4, 3, 3, 3), padding=(1, 2)),
+    case((1, 3, 8, 9), (4, 3, 3, 3), padding=((0, 2), (3, 1))),
+    case((1, 3, 8, 9), (4, 3, 3, 3), padding=-2),
+    case((1, 3, 8, 9), (4, 3, 3, 3), padding=((-1, 2), (4, -3))),
+    case((1, 3, 4, 5), (4, 3, 1, 2), padding=((-4, 3), (0, 0))),  # nothing but padding is left
+    case((1, 3, 8, 9), (4, 3, 3, 4), padding="same"),
+    case((1, 3, 8, 9), (4, 3, 4, 2), padding="same_lower", stride=(1, 2)),
+    case((1, 3, 10, 9), (4, 3, 3, 6), padding="same", stride=(4, 3), dilation=(2, 1)),
+    case((1, 3, 8, 9), (4, 3, 3, 3), padding="valid"),
+    case((1, 2, 3, 2), (4, 2, 3, 3), padding=9),
+    case((1, 1, 5, 5), (2, 1, 3, 3), padding=((2**20, 0), (0, 2)), stride=(2**19, 1)),
+    # dilation
+    case((1, 3, 12, 13), (4, 3, 3, 3), dilation=2),
+    case((1, 3, 12, 13), (4, 3, 3, 3), dilation=(3, 4), padding=(2, 5), stride=(1, 2)),
+    case((1, 3, 4, 4), (4, 3, 1, 1), dilation=10**30),
+    # groups
+    case((2, 6, 8, 9), (4, 3, 3, 3), groups=2, bias=True),
+    case((2, 7, 8, 9), (7, 1, 3, 3), groups=7, padding=1, bias=True),
+    case((1, 5, 8, 9), (15, 1, 3, 3), groups=5, stride=2, padding=1),
+    case((1, 6, 7, 8), (9, 2, 2, 3), groups=3, dilation=2, padding="same", residual=True),
+    # sizes that no block divides, and more than a block of each
+    case((1, 37, 10, 11), (53, 37, 3, 3), padding=1),
+    case((1, 53, 7, 9), (37, 53, 1, 1), bias=True, residual=True),
+    case((1, 3, 12, 12), (131, 3, 3, 3), padding=1, bias=True),
+    case((1, 2, 3, 1500), (3, 2, 3, 3), padding=1, bias=True),
+    case((1, 1, 1, 5000), (1, 1, 1, 9), stride=2),
+    case((2, 3, 47, 53), (5, 3, 3, 3), padding=1, residual=True),
+    case((1, 2, 40, 300), (70, 2, 1, 3)),
+    # thin ones
+    case((1, 3, 1, 20), (4, 3, 1, 3), padding=(0, 1)),
+    case((1, 3, 20, 1), (4, 3, 3, 1), stride=(2, 1)),
+    case((1, 1, 1, 1), (1, 1, 1, 1)),
+    case((1, 1, 1, 1), (2, 1, 3, 3), padding=1),
+    # batches, layouts, addends
+    case((0, 3, 8, 9), (4, 3, 3, 3), bias=True, residual=True),
+    case((3, 3, 8, 9), (4, 3, 3, 3), bias=True, residual=True),
+    case((3, 8, 9), (4, 3, 3, 3), residual=True),
+    case((2, 8, 9, 3), (4, 3, 3, 3), layout="NHWC", bias=True, residual=True),
+    case((8, 9, 6), (4, 3, 3, 2), layout="NHWC", groups=2, padding=((1, 0), (-1, 3))),
+    case((2, 8, 9, 6), (12, 1, 3, 3), layout="NHWC", groups=6, padding="same", stride=2),
+    case((2, 0, 8, 9), (4, 0, 3, 3), bias=True),
+    case((2, 3, 8, 9), (0, 3, 3, 3)),
+    case((1, 3, 0, 5), (4, 3, 3, 3), padding=2, bias=True),
+]  # fmt: skip
+PADDED = [
+    case((2, 3, 8, 9), (4, 3, 3, 3), padding=1),
+    case((1, 2, 8, 9), (4, 2, 3, 5), padding=((3, 0), (2, 5)), stride=(2, 3), dilation=(2, 1)),
+    case((1, 2, 3, 4), (3, 2, 3, 3), padding=((11, 7), (17, 30))),  # beyond the size, many times over
+    case((1, 2, 1, 2), (3, 2, 3, 3), padding=5),
+    case((1, 4, 6, 7), (4, 1, 3, 3), padding=((-2, 5), (6, -3)), groups=4),
+    case((2, 6, 7, 3), (4, 3, 4, 4), padding="same", layout="NHWC", stride=2),
+    case((1, 2, 3, 1200), (2, 2, 2, 9), padding=((0, 1), (1500, 4)), stride=(1, 2)),
+]
+names = ["-".join(row) for row in HOST_ALGORITHMS]
+every_algorithm = pytest.mark.parametrize(("backend", "algorithm"), HOST_ALGORITHMS, ids=names)
+
+
+def check(backend, algorithm, arrays, options):
+    """The algorithm conforms, or refuses with the reason that its row gives."""
+    options = {**options, "backend": backend, "algorithm": algorithm}
+    reason = why_not(arrays, options)
+    if reason is not None:
+        with pytest.raises(ValueError, match=r"^algorithm: ") as refused:
+            conv2d(arrays, **options)
+        assert reason in str(refused.value)
+        return None
+    result = conv2d(arrays, **options)
+    assert_conforms(result, arrays, options, sums_directly=sums_directly(backend, algorithm))
+    return result
+
+
+@every_algorithm
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("problem", GRID, ids=str)
+def test_grid(problem, dtype, backend, algorithm):
+    result = check(backend, algorithm, operands(problem, dtype), problem.options)
+    assert result is None or result.dtype == dtype
+
+
+@every_algorithm
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("problem", PADDED, ids=str)
+def test_padding_modes(problem, mode, backend, algorithm):
+    check(backend, algorithm, operands(problem, np.float32), {**problem.options, "padding_mode": mode})
+
+
+@every_algorithm
+@pytest.mark.parametrize(("mode", "numpys"), list(zip(MODES, ["constant", "reflect", "edge", "wrap"], strict=True)))
+@pytest.mark.parametrize("pads", [((1, 2), (3, 0)), ((4, 4), (3, 3)), ((23, 0), (0, 31)), ((9, 14), (40, 25))], ids=str)
+def test_padding_modes_are_those_of_numpy_pad(pads, mode, numpys, backend, algorithm):
+    x = random_array((1, 1, 5, 4), np.float32)
+    one = np.ones((1, 1, 1, 1), np.float32)
+    result = nc.conv2d(x, one, padding=pads, padding_mode=mode, backend=backend, algorithm=algorithm)
+    np.testing.assert_allclose(result, np.pad(x, ((0, 0), (0, 0), *pads), numpys), rtol=1e-5)
+
+
+MANY = case((2, 6, 9, 10), (4, 3, 3, 3), groups=2, padding=((1, 2), (0, 1)), stride=(1, 2), bias=True, residual=True)
+OTHER_DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "complex64", "complex128"]
+
+
+@every_algorithm
+@pytest.mark.parametrize("dtype", OTHER_DTYPES)
+def test_every_other_dtype(dtype, backend, algorithm):
+    for mode in ("zeros", "reflect"):
+        check(backend, algorithm, operands(MANY, dtype), {**MANY.options, "padding_mode": mode})
+
+
+@every_algorithm
+@pytest.mark.parametrize(
+    ("dtype", "weight_dtype"),
+    [(np.float32, np.float64), (np.uint8, np.int8), (np.uint8, np.float32), (np.float32, np.complex64)],
+)
+def test_mixed_dtypes(dtype, weight_dtype, backend, algorithm):
+    arrays = operands(MANY._replace(residual=False), dtype, weight_dtype)
+    options = {**MANY.options, "backend": backend, "algorithm": algorithm}
+    if why_not(arrays, options) is None:
+        result = conv2d(arrays, **options)
+        wide = {name: a.astype(result.dtype) for name, a in arrays.items()}
+        assert_conforms(result, wide, options, sums_directly=sums_directly(backend, algorithm))
+
+
+@every_algorithm
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "stride", "padding", "dilation"),
+    [
+        ((2, 2, 3, 5, 6, 7), (2, 4, 3, 2, 3, 2), (1, 1, 1), ((0, 0),) * 3, (1, 1, 1)),
+        ((1, 1, 2, 4, 5, 6), (1, 3, 2, 3, 2, 3), (2, 1, 3), ((1, 2), (0, 3), (2, 0)), (1, 2, 1)),
+        ((1, 3, 1, 2, 3, 2), (3, 2, 1, 3, 3, 3), (1, 2, 1), ((7, 4), (5, 6), (3, 9)), (2, 1, 1)),
+        ((1, 1, 2, 9, 20, 21), (1, 40, 2, 3, 3, 3), (1, 1, 1), ((1, 1),) * 3, (1, 1, 1)),
+    ],
+)
+def test_three_axes(x_shape, w_shape, stride, padding, dilation, mode, backend, algorithm):
+    """What a row of the table does with a canonical problem, called as the dispatch layer calls it; exact, on small integers."""
+    x, w = (np.round(2 * random_array(shape, np.float32)) for shape in (x_shape, w_shape))
+    spec, row = canonical_spec(x, w, stride, padding, dilation, mode), find_algorithm(backend, algorithm)
+    if row.why_not(spec) is None:
+        result = np.empty(spec.output_shape, np.float32)
+        row.prepare(spec)(Operands(x, row.pack(spec, w), None, None, result))
+        tolerance = 0 if row.sums_directly else 2e-6
+        np.testing.assert_allclose(result, reference.correlate(spec, x, w), rtol=tolerance, atol=tolerance)
+
+
+@every_algorithm
+@pytest.mark.parametrize("problem", GRID[:8], ids=str)
+def test_small_integers_in_floats_are_exact(problem, backend, algorithm):
+    """All sums of such products are representable, so a direct sum has no error; 2e-6 is what others may have."""
+    arrays = {name: np.round(3 * a) for name, a in operands(problem, np.float32).items()}
+    options = {**problem.options, "backend": backend, "algorithm": algorithm}
+    if why_not(arrays, options) is None:
+        tolerance = 0 if sums_directly(backend, algorithm) else 2e-6
+        np.testing.assert_allclose(conv2d(arrays, **options), oracle(arrays, problem.options), rtol=tolerance, atol=tolerance)
+
+
+@every_algorithm
+@pytest.mark.parametrize("shape", [(1, 16, 20, 20), (1, 64, 20, 20)], ids=str)
+def test_rms_error_is_at_most_four_times_that_of_one_by_one_summation(shape, backend, algorithm):
+    arrays = {"input": random_array(shape, np.float32), "weight": random_array((8, shape[1], 3, 3), np.float32)}
+    options = {"backend": backend, "algorithm": algorithm}
+    if why_not(arrays, options) is not None:
+        return
+    exact = oracle({name: a.astype(np.float64) for name, a in arrays.items()}, {})
+    one_by_one = np.zeros(exact.shape, np.float32)
+    for c, i, j in np.ndindex(arrays["weight"].shape[1:]):
+        one_by_one += arrays["weight"][:, c, i, j, None, None] * arrays["input"][:, c, None, i : i + 18, j : j + 18]
+    error, allowed = (np.sqrt(np.mean((y - exact) ** 2)) for y in (conv2d(arrays, **options), one_by_one))
+    assert error <= 4 * allowed
+
+
+@every_algorithm
+@given(convolutions(), st.sampled_from([np.float32, np.float64]), st.lists(memory_orders(), min_size=3, max_size=3))
+def test_random_problems(backend, algorithm, problem, dtype, orders):
+    arrays = operands(problem, dtype)
+    for name, order in zip(("input", "weight", "residual"), orders, strict=True):
+        if name in arrays:
+            arrays[name] = order(arrays[name])
+    result = check(backend, algorithm, arrays, problem.options)
+    pytorch = torch_conv2d({name: np.ascontiguousarray(a, dtype) for name, a in arrays.items()}, problem.options)
+    if result is not None and pytorch is not None:
+        assert_conforms(pytorch, arrays, problem.options)
+        assert result.shape == pytorch.shape

@@ -1,0 +1,211 @@
+"""Compiled kernels are kept on disk; a cache that is damaged, stale or not to be had never stops a computation."""
+
+import importlib.util
+import json
+import os
+import sys
+import warnings
+
+import numba
+import numpy as np
+import pytest
+from helpers import run_python
+from numba import types
+from numba.core import caching, event
+
+from numbaconv.cpu import jit
+
+TINY = """
+from numbaconv.cpu.jit import kernel
+
+@kernel
+def triple(a):
+    for i in range(a.shape[0]):
+        a[i] *= 3
+"""
+SIGNATURE = types.Array(types.float64, 1, "C")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty cache, with a small kernel's source beside it."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "tiny.py").write_text(TINY)
+    return tmp_path
+
+
+def run_tiny(folder):
+    """Compile or load the kernel as a new process would, check what it computes, and return whether it was compiled."""
+    spec = importlib.util.spec_from_file_location("tiny", folder / "tiny.py")
+    module = sys.modules["tiny"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    array = np.arange(5.0)
+    with event.install_recorder("numba:compile") as recorder:
+        module.triple.compile((SIGNATURE,))(array)
+    np.testing.assert_array_equal(array, 3 * np.arange(5.0))
+    return bool(recorder.buffer)  # and "tiny" stays in sys.modules, where a cached kernel looks for its globals
+
+
+def files(folder, suffix="nb?"):
+    return sorted((folder / "cache").rglob(f"*.{suffix}"))
+
+
+def test_a_kernel_is_compiled_once(folder):
+    assert run_tiny(folder)
+    before = [(p, p.stat().st_mtime_ns) for p in files(folder)]
+    assert [p.suffix for p, _ in before] == [".nbc", ".nbi"]
+    assert not run_tiny(folder)
+    assert [(p, p.stat().st_mtime_ns) for p in files(folder)] == before
+
+
+def test_a_changed_source_is_compiled_anew(folder, monkeypatch):
+    """Of any file of the backend: kernels inline functions of others."""
+    sources = folder / "sources"
+    sources.mkdir()
+    for name in ("jit.py", "other.py"):
+        (sources / name).write_text("")
+    monkeypatch.setattr(jit, "__file__", str(sources / "jit.py"))
+    stamps = []
+    for name in ("jit.py", "other.py", "new.py"):
+        stamps.append(jit._source_stamp.__wrapped__())
+        (sources / name).write_text("changed = True")
+    stamps.append(jit._source_stamp.__wrapped__())
+    assert len(set(stamps)) == 4
+
+    for stamp, compiled in [("a", True), ("a", False), ("b", True), ("b", False)]:
+        monkeypatch.setattr(jit, "_source_stamp", lambda stamp=stamp: stamp)
+        assert run_tiny(folder) == compiled
+
+
+def as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "one byte": lambda path: path.write_bytes(path.read_bytes()[:1]),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "its end lost": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "garbage": lambda path: path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size)),
+    "text": lambda path: path.write_text("not a pickle\n"),
+    "another pickle": lambda path: path.write_bytes(b"\x80\x04K\x01."),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "missing": lambda path: path.unlink(),
+    "a folder in its place": as_folder,
+}
+
+
+@pytest.mark.filterwarnings("ignore:cannot .* the kernel cache:RuntimeWarning")
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+def test_a_damaged_file_costs_a_compilation_at_most(folder, suffix, damage):
+    run_tiny(folder)
+    [path] = files(folder, suffix)
+    DAMAGE[damage](path)
+    assert run_tiny(folder)
+    run_tiny(folder)
+    if damage != "a folder in its place":
+        assert not run_tiny(folder), "the cache is not repaired"
+
+
+HOLES = """
+import os, pathlib, sys, warnings
+import test_jit_cache
+warnings.simplefilter("ignore", RuntimeWarning)
+folder = pathlib.Path(sys.argv[1])
+[path] = test_jit_cache.files(folder, "nbc")
+data, failed = path.read_bytes(), {}
+for start in range(0, len(data), 2048):
+    holed = bytearray(data)
+    holed[start : start + 1024] = bytes(len(data[start : start + 1024]))
+    path.write_bytes(holed)
+    child = os.fork()
+    if child == 0:
+        try:
+            test_jit_cache.run_tiny(folder)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status:
+        failed[start] = status
+assert not failed, f"{failed} of {len(data)} bytes"
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash is looked for in forked children")
+def test_a_hole_in_a_file_is_noticed(folder):
+    """A block of zeros anywhere, as a machine that loses power leaves them: such code must not run, it would do anything."""
+    run_tiny(folder)
+    run_python(HOLES, folder, env={"NUMBA_CACHE_DIR": folder / "cache"})
+
+
+@pytest.mark.parametrize("error", [PermissionError, OSError])
+def test_no_folder_that_can_be_written(folder, monkeypatch, error):
+    def refuse(*args, **kwargs):
+        raise error("read-only")
+
+    monkeypatch.setattr(caching.tempfile, "TemporaryFile", refuse)
+    with pytest.warns(RuntimeWarning, match="compiles anew"):
+        assert run_tiny(folder)
+    assert jit.cache_folder().startswith("none")
+    assert not files(folder)
+
+
+@pytest.mark.parametrize("method", ["_open_for_write", "_save_index", "_save_data"])
+def test_a_disk_that_is_full(folder, monkeypatch, method):
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "cannot .* the kernel cache", RuntimeWarning)
+        patch.setattr(caching.IndexDataCacheFile, method, refuse)
+        for _ in range(2):
+            assert run_tiny(folder)
+    run_tiny(folder)
+    assert not run_tiny(folder)
+
+
+# ---------------------------------------------------------------- the whole, process by process
+
+CONVOLVE = """
+import json, warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    import numpy as np
+    from numba.core import event
+    import numbaconv as nc
+    with event.install_recorder("numba:compile") as recorder:
+        X = np.stack([np.arange(9.0), np.arange(1.0, 10.0)]).reshape(2, 3, 3).astype(np.float32)
+        K = np.array([[[0, 1], [2, 3]], [[1, 2], [3, 4]]], np.float32)
+        y = nc.corr2d_multi_in(X, K)
+assert y.tolist() == [[56, 72], [104, 120]], y
+print(json.dumps({"compiled": len(recorder.buffer), "warnings": [str(w.message) for w in seen if w.category is RuntimeWarning]}))
+"""
+
+
+def convolve(cache):
+    return json.loads(run_python(CONVOLVE, env={"NUMBA_CACHE_DIR": cache}).stdout)
+
+
+def test_a_second_process_compiles_nothing_and_damage_is_survived(tmp_path):
+    cache = tmp_path / "cache"
+    first = convolve(cache)
+    assert first["compiled"]
+    written = sorted(cache.rglob("*.nb?"))
+    assert {p.suffix for p in written} == {".nbi", ".nbc"}
+    assert convolve(cache) == {"compiled": 0, "warnings": []}
+    assert sorted(cache.rglob("*.nb?")) == written
+
+    for path in written:
+        DAMAGE["truncated"](path)
+    after = convolve(cache)
+    assert after["compiled"]
+    assert all("kernel cache" in message for message in after["warnings"])
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    """Numba then finds another folder, or none."""
+    (tmp_path / "file").write_text("")
+    convolve(tmp_path / "file" / "cache")
