@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +85,12 @@ class Planned:
     def backend(self) -> Backend:
         """Where all of it runs."""
         return self.plans[0].backend
+
+    @cached_property
+    def packed_form(self) -> tuple[Any, ...]:
+        """What the packed weights depend on, beside the weight."""
+        forms = [(str(p.weight), a.algorithm.name, a.algorithm.packing(p.spec), p.spec.dtypes.compute) for p, a in self]
+        return (self.backend.name, *forms)
 
     def __iter__(self) -> Iterator[tuple[Part, Plan]]:
         return zip(self.problem.parts, self.plans, strict=True)

@@ -77,11 +77,7 @@ class Prepared:
 
     def _pack(self, planned: Planned, weight: np.ndarray) -> list[Any]:
         """What the plan's algorithms made of the weight, made once for each way of taking and computing it."""
-        forms = (
-            (str(part.weight), plan.algorithm.name, plan.algorithm.packing(plan.spec), plan.spec.dtypes.compute)
-            for part, plan in planned
-        )
-        key = (planned.backend.name, *forms)
+        key = planned.packed_form
         if key not in self._packed:
             self._packed[key] = execute.pack(planned, weight)
         return self._packed[key]

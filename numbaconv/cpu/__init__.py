@@ -1,4 +1,4 @@
-"""The CPU backend: kernels compiled by Numba for the machine they run on."""
+"""The CPU backend: kernels compiled by Numba for the machine they run on. The kernel to read first is in ``rows.py``."""
 
 from __future__ import annotations
 

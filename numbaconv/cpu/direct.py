@@ -11,23 +11,24 @@ group, one task.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.epilogue import epilogue
+from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
-from numbaconv.cpu.jit import compiled, contiguous, kernel, strided
+from numbaconv.cpu.jit import contiguous, kernel, strided
 from numbaconv.cpu.microkernel import lanes, microkernel, multiply
 from numbaconv.cpu.rows import MODES, gather_line, source
 from numbaconv.cpu.target import Tile, tiles
-from numbaconv.cpu.threads import forked, in_turn
+from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DIRECT"]
@@ -121,7 +122,7 @@ def store(output, sums, g):
 
 
 @kernel
-def task(number, input, weight, bias, residual, output, tables, has_residual, activation, address, g):
+def task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g):
     """Compute one block of rows for one block of channels of one group of one image."""
     offsets, phases_h, phases_w = tables
     groups, outs, out_d, out_h, out_w = output.shape[1:]
@@ -157,17 +158,17 @@ def tasks(output, g):
 
 
 @kernel(parallel=True)
-def in_parallel(input, weight, bias, residual, output, tables, has_residual, activation, address, g):
+def in_parallel(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
     """All tasks, over the threads."""
     for number in prange(tasks(output, g)):
-        task(int64(number), input, weight, bias, residual, output, tables, has_residual, activation, address, g)
+        task(int64(number), input, weight, output, tables, bias, residual, has_residual, activation, address, g)
 
 
 @kernel
-def in_series(input, weight, bias, residual, output, tables, has_residual, activation, address, g):
+def in_series(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
     """All tasks, in the calling thread."""
     for number in range(tasks(output, g)):
-        task(number, input, weight, bias, residual, output, tables, has_residual, activation, address, g)
+        task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g)
 
 
 # ---------------------------------------------------------------- blocking
@@ -255,6 +256,7 @@ def blocking(spec: ConvSpec) -> Blocking | None:
 
     It does not ask how many threads are in use, so that plans and packed weights outlive ``numba.set_num_threads``.
     """
+    spec = flattened(spec)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
     return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds, default=None)
 
@@ -293,54 +295,38 @@ def why_not(spec: ConvSpec) -> str | None:
 
 def prepare(spec: ConvSpec) -> Runner:
     """Choose the blocking, compile for the spec's dtypes, and return what calls the kernel."""
+    whole, spec = spec, flattened(spec)
     cut = blocking(spec)
     if cut is None:  # nothing to compute
         return lambda ops: None
     g, tables = geometry(spec, cut)
-    compute = spec.dtypes.compute
+    input, compute, out = spec.dtypes
     micro = microkernel(cut.tile, compute)
-    small = spec.multiply_adds <= SERIAL
-    activation = None if spec.activation is None else epilogue(spec.activation, compute)
-    no_bias, no_residual = np.zeros(spec.weight_shape[:2], compute), np.empty((1,) * 6, compute)
+    finish = Epilogue(spec)
+    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
+    integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
+    signature = (*arrays, *finish.types, types.int64, integers)
+    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
 
     def run(ops: Operands) -> None:
-        args = (
-            ops.input,
-            ops.weight,
-            no_bias if ops.bias is None else np.ascontiguousarray(ops.bias, compute),
-            no_residual if ops.residual is None else ops.residual.astype(compute, copy=False),
-            ops.output,
-            tables,
-            ops.residual is not None,
-            0 if activation is None else activation.address,
-            micro.address,
-            g,
-        )
-        if small or forked():
-            _entry(in_series, spec)(*args)
-        else:
-            in_turn(_entry(in_parallel, spec), *args)
+        launch(ops.input, ops.weight, ops.output, tables, *finish.arguments(ops), micro.address, g)
 
-    _entry(in_series if small or forked() else in_parallel, spec)
-    return run
+    def run_flat(ops: Operands) -> None:
+        residual = None if ops.residual is None else ops.residual.reshape(spec.output_shape)
+        output = ops.output.reshape(spec.output_shape)  # a copy where its axes do not merge
+        run(ops._replace(input=ops.input.reshape(spec.input_shape), residual=residual, output=output))
+        if not np.may_share_memory(output, ops.output):
+            ops.output[...] = output.reshape(ops.output.shape)
+
+    return run if spec is whole else run_flat
 
 
-def _entry(kernel: Any, spec: ConvSpec) -> Callable:
-    input, compute, out = spec.dtypes
-    table = types.Array(int64, 1, "C")
-    return compiled(
-        kernel,
-        strided(input, 6),
-        contiguous(compute, 4),
-        contiguous(compute, 2),
-        strided(compute, 6),
-        strided(out, 6),
-        types.UniTuple(table, 3),
-        types.boolean,
-        types.int64,
-        types.int64,
-        types.NamedUniTuple(int64, len(Geometry._fields), Geometry),
-    )
+def flattened(spec: ConvSpec) -> ConvSpec:
+    """A 1x1 convolution of stride 1 sees no rows: its positions are one long row."""
+    plain = set(spec.kernel_size) == set(spec.stride) == {1} and not any(map(any, spec.padding))
+    if not plain or max(spec.input_size) == math.prod(spec.input_size):
+        return spec
+    return replace(spec, input_size=(1, 1, math.prod(spec.input_size)))
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:

@@ -15,9 +15,36 @@ from numba.core.errors import NumbaError
 from numba.np.numpy_support import from_dtype
 
 from numbaconv.activation import SCALARS
+from numbaconv.algorithm import Operands
+from numbaconv.cpu.jit import contiguous, strided
 from numbaconv.errors import bad_type
+from numbaconv.spec import ConvSpec
 
-__all__ = ["epilogue"]
+__all__ = ["Epilogue", "epilogue"]
+
+
+class Epilogue:
+    """What a kernel adds to its sums and applies to them, as it takes it."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        self._dtype = spec.dtypes.compute
+        self._no_bias = np.zeros(spec.weight_shape[:2], self._dtype)
+        self._no_residual = np.empty((1,) * 6, self._dtype)
+        self._activation = None if spec.activation is None else epilogue(spec.activation, self._dtype)
+
+    @property
+    def types(self) -> tuple[types.Type, ...]:
+        """The types of :meth:`arguments`."""
+        return contiguous(self._dtype, 2), strided(self._dtype, 6), types.boolean, types.int64
+
+    def arguments(self, ops: Operands) -> tuple[np.ndarray, np.ndarray, bool, int]:
+        """Return bias, residual, whether there is one, and the address of the activation or 0."""
+        return (
+            self._no_bias if ops.bias is None else np.ascontiguousarray(ops.bias, self._dtype),
+            self._no_residual if ops.residual is None else ops.residual.astype(self._dtype, copy=False),
+            ops.residual is not None,
+            0 if self._activation is None else self._activation.address,
+        )
 
 
 @lru_cache(maxsize=256)

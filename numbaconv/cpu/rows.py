@@ -10,19 +10,18 @@ group, one block, stride 1, no padding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.epilogue import epilogue
+from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
-from numbaconv.cpu.jit import compiled, contiguous, kernel, strided
-from numbaconv.cpu.threads import forked, in_turn
+from numbaconv.cpu.jit import contiguous, kernel, strided
+from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["ROWS"]
@@ -169,7 +168,7 @@ def store(output, residual, has_residual, sums, bias, activation, p0):
 
 
 @kernel
-def task(number, input, weight, bias, residual, output, has_residual, activation, g):
+def task(number, input, weight, output, bias, residual, has_residual, activation, g):
     """Compute one block of positions for one block of channels of one group of one image."""
     groups, outs = weight.shape[:2]
     out_d, out_h, out_w = output.shape[3:]
@@ -207,17 +206,17 @@ def tasks(output, g):
 
 
 @kernel(parallel=True)
-def in_parallel(input, weight, bias, residual, output, has_residual, activation, g):
+def in_parallel(input, weight, output, bias, residual, has_residual, activation, g):
     """All tasks, over the threads."""
     for number in prange(tasks(output, g)):
-        task(int64(number), input, weight, bias, residual, output, has_residual, activation, g)
+        task(int64(number), input, weight, output, bias, residual, has_residual, activation, g)
 
 
 @kernel
-def in_series(input, weight, bias, residual, output, has_residual, activation, g):
+def in_series(input, weight, output, bias, residual, has_residual, activation, g):
     """All tasks, in the calling thread."""
     for number in range(tasks(output, g)):
-        task(number, input, weight, bias, residual, output, has_residual, activation, g)
+        task(number, input, weight, output, bias, residual, has_residual, activation, g)
 
 
 def geometry(spec: ConvSpec) -> Geometry:
@@ -233,43 +232,16 @@ def geometry(spec: ConvSpec) -> Geometry:
 def prepare(spec: ConvSpec) -> Runner:
     """Compile the kernel for the spec's dtypes and return what calls it."""
     g = geometry(spec)
-    compute, out = spec.dtypes.compute, spec.dtypes.out
-    small = spec.multiply_adds <= SERIAL
-    activation = None if spec.activation is None else epilogue(spec.activation, compute)
-    no_bias, no_residual = np.zeros(spec.weight_shape[:2], compute), np.empty((1,) * 6, compute)
+    input, compute, out = spec.dtypes
+    finish = Epilogue(spec)
+    arrays = (strided(input, 6), contiguous(compute, 3), strided(out, 6))
+    integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
+    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, (*arrays, *finish.types, integers))
 
     def run(ops: Operands) -> None:
-        args = (
-            ops.input,
-            ops.weight,
-            no_bias if ops.bias is None else np.ascontiguousarray(ops.bias, compute),
-            no_residual if ops.residual is None else ops.residual.astype(compute, copy=False),
-            ops.output,
-            ops.residual is not None,
-            0 if activation is None else activation.address,
-            g,
-        )
-        if small or forked():
-            _entry(in_series, spec.dtypes.input, compute, out)(*args)
-        else:
-            in_turn(_entry(in_parallel, spec.dtypes.input, compute, out), *args)
+        launch(ops.input, ops.weight, ops.output, *finish.arguments(ops), g)
 
-    _entry(in_series if small or forked() else in_parallel, spec.dtypes.input, compute, out)
     return run
-
-
-def _entry(kernel: Any, input: np.dtype, compute: np.dtype, out: np.dtype) -> Callable:
-    return compiled(
-        kernel,
-        strided(input, 6),
-        contiguous(compute, 3),
-        contiguous(compute, 2),
-        strided(compute, 6),
-        strided(out, 6),
-        types.boolean,
-        types.int64,
-        types.NamedUniTuple(int64, len(Geometry._fields), Geometry),
-    )
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import numba
 
-__all__ = ["forked", "in_turn"]
+from numbaconv.cpu.jit import compiled
+
+__all__ = ["forked", "launcher"]
 
 _turn = threading.Lock()
 _free = False  # the layer is known, and takes any number of threads
@@ -26,7 +28,22 @@ def forked() -> bool:
     return _forked
 
 
-def in_turn(kernel: Callable, *args: object) -> None:
+def launcher(in_series: Callable, in_parallel: Callable, small: bool, signature: tuple) -> Callable:
+    """Compile the kernel that is wanted now, and return what calls it: in the calling thread for what is small."""
+    if small or forked():
+        return compiled(in_series, *signature)
+    entry = compiled(in_parallel, *signature)
+
+    def launch(*args: object) -> None:
+        if forked():
+            compiled(in_series, *signature)(*args)
+        else:
+            _in_turn(entry, *args)
+
+    return launch
+
+
+def _in_turn(kernel: Callable, *args: object) -> None:
     """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
     global _free, _used
     if _free:
