@@ -25,7 +25,7 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
 from numbaconv.cpu.jit import contiguous, kernel, strided
-from numbaconv.cpu.microkernel import lanes, microkernel, multiply
+from numbaconv.cpu.microkernel import has_microkernel, lanes, microkernel, multiply
 from numbaconv.cpu.rows import MODES, gather_line, source
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
@@ -286,7 +286,7 @@ def geometry(spec: ConvSpec, cut: Blocking) -> tuple[Geometry, tuple[np.ndarray,
 
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for dtypes without a microkernel, and for inputs of which no block is small enough."""
-    if spec.dtypes.compute.name not in ("float32", "float64"):
+    if not has_microkernel(spec.dtypes.compute):
         return f"there is no microkernel for {spec.dtypes.compute}"
     if math.prod(spec.output_shape) and blocking(spec) is None:
         return f"a row of its input in all {spec.weight_shape[2]} channels is more than {BLOCK_BYTES} bytes"
@@ -300,8 +300,8 @@ def prepare(spec: ConvSpec) -> Runner:
     if cut is None:  # nothing to compute
         return lambda ops: None
     g, tables = geometry(spec, cut)
-    input, compute, out = spec.dtypes
-    micro = microkernel(cut.tile, compute)
+    input, _, compute, out = spec.dtypes
+    micro = microkernel(cut.tile, compute, spec.dtypes.halves)
     finish = Epilogue(spec)
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
     integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
@@ -353,7 +353,7 @@ def cost(spec: ConvSpec) -> float:
 DIRECT = Algorithm(
     name="direct",
     backend="cpu",
-    summary="register tiles on blocks of the padded input; float32 and float64",
+    summary="register tiles on blocks of the padded input; real numbers",
     why_not=why_not,
     cost=cost,
     pack=pack,

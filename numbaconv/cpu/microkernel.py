@@ -6,6 +6,7 @@ which stay in registers from the first k to the last (BLIS's microkernel, with a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,10 +18,18 @@ from numba.extending import intrinsic
 
 from numbaconv.cpu.target import Tile, vector_bytes
 
-__all__ = ["lanes", "microkernel", "multiply"]
+__all__ = ["has_microkernel", "lanes", "microkernel", "multiply"]
 
 _WORD = ir.IntType(64)
-_ELEMENTS = {"float32": ir.FloatType(), "float64": ir.DoubleType()}
+_ELEMENTS = {
+    "float32": ir.FloatType(), "float64": ir.DoubleType(),
+    "int32": ir.IntType(32), "int64": _WORD, "uint64": _WORD,
+}  # fmt: skip
+
+
+def has_microkernel(dtype: np.dtype) -> bool:
+    """Whether there is a microkernel that sums in a dtype."""
+    return dtype.name in _ELEMENTS
 
 
 def lanes(dtype: np.dtype) -> int:
@@ -29,8 +38,10 @@ def lanes(dtype: np.dtype) -> int:
 
 
 @cache
-def microkernel(tile: Tile, dtype: np.dtype) -> Any:
+def microkernel(tile: Tile, dtype: np.dtype, halves: bool = False) -> Any:
     """Compile a microkernel; what is returned has an ``address``, valid as long as it is kept.
+
+    `halves` promises that 64-bit integers fit in 32 bits, whose products take one instruction in the place of three.
 
     The function at the address takes six integers: the addresses of the inputs, of a table of K byte offsets into them, K,
     the addresses of the weights ``(K, MR)`` and of the sums, and the bytes from a row of sums to the next::
@@ -39,7 +50,8 @@ def microkernel(tile: Tile, dtype: np.dtype) -> Any:
             for v in range(NR * lanes):
                 sums[r, v] = sum(weights[k, r] * inputs[offsets[k] + v] for k in range(K))
     """
-    emit = _emitter(tile, _ELEMENTS[dtype.name], lanes(dtype), dtype.itemsize)
+    vector = ir.VectorType(_ELEMENTS[dtype.name], lanes(dtype))
+    emit = _emitter(tile, vector, dtype.itemsize, _multiply_add(vector, dtype, halves))
 
     def call(inputs, offsets, count, weights, sums, row):
         emit(inputs, offsets, count, weights, sums, row)
@@ -59,13 +71,31 @@ def multiply(typing_context: Any, address: Any, inputs: Any, offsets: Any, count
     return types.void(*[types.int64] * 7), codegen
 
 
-def _emitter(tile: Tile, element: ir.Type, lanes: int, itemsize: int) -> Any:
-    vector = ir.VectorType(element, lanes)
+def _multiply_add(vector: Any, dtype: np.dtype, halves: bool) -> Callable:
+    """Return what emits ``a * b + c`` for vectors."""
+    half = ir.VectorType(ir.IntType(32), vector.count)
+
+    def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+        name = f"llvm.fma.v{vector.count}f{8 * dtype.itemsize}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+        return builder.call(function, [a, b, c])
+
+    def integer(builder: Any, a: Any, b: Any, c: Any) -> Any:
+        if halves and dtype.itemsize == 8:
+            extend = builder.sext if dtype.kind == "i" else builder.zext
+            a, b = (extend(builder.trunc(x, half), vector) for x in (a, b))
+        return builder.add(builder.mul(a, b), c)
+
+    return fused if dtype.kind == "f" else integer
+
+
+def _emitter(tile: Tile, vector: Any, itemsize: int, multiply_add: Callable) -> Any:
+    lanes = vector.count
 
     @intrinsic
     def emit(typing_context, inputs, offsets, count, weights, sums, row):
         def codegen(context, builder, signature, args):
-            accumulators = _loop(builder, tile, vector, itemsize, *args[:4])
+            accumulators = _loop(builder, tile, vector, itemsize, multiply_add, *args[:4])
             for r in range(tile.MR):
                 line = builder.add(args[4], builder.mul(args[5], _WORD(r)))
                 for v in range(tile.NR):
@@ -78,11 +108,12 @@ def _emitter(tile: Tile, element: ir.Type, lanes: int, itemsize: int) -> Any:
     return emit
 
 
-def _loop(builder: Any, tile: Tile, vector: Any, itemsize: int, inputs: Any, offsets: Any, count: Any, weights: Any) -> list:
+def _loop(
+    builder: Any, tile: Tile, vector: Any, itemsize: int, multiply_add: Callable,
+    inputs: Any, offsets: Any, count: Any, weights: Any,
+) -> list:  # fmt: skip
     """Emit the loop over k, which may run no time, and return the accumulators after it."""
-    name = f"llvm.fma.v{vector.count}f{8 * itemsize}"
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
-    zero = ir.Constant(vector, [0.0] * vector.count)
+    zero = ir.Constant(vector, None)
     before = builder.block
     head, body, end = (builder.append_basic_block(n) for n in ("head", "body", "end"))
     builder.branch(head)
@@ -102,7 +133,7 @@ def _loop(builder: Any, tile: Tile, vector: Any, itemsize: int, inputs: Any, off
     for r in range(tile.MR):
         scalar = _load(builder, weight, r * itemsize, vector.element, itemsize)
         broadcast = _broadcast(builder, scalar, vector)
-        totals += [builder.call(fma, [broadcast, columns[v], sums[r * tile.NR + v]]) for v in range(tile.NR)]
+        totals += [multiply_add(builder, broadcast, columns[v], sums[r * tile.NR + v]) for v in range(tile.NR)]
     following = ((k, builder.add(k, _WORD(1))), (weight, builder.add(weight, _WORD(tile.MR * itemsize))))
     for phi, value in (*following, *zip(sums, totals, strict=True)):
         phi.add_incoming(value, body)
