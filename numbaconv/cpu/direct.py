@@ -24,7 +24,7 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
-from numbaconv.cpu.jit import contiguous, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import has_microkernel, lanes, microkernel, multiply
 from numbaconv.cpu.rows import MODES, gather_line, source
 from numbaconv.cpu.target import Tile, tiles
@@ -63,7 +63,7 @@ class Geometry(NamedTuple):
     block: int  # elements of the packed input, and of what a vector may read after it
 
 
-@kernel
+@inner
 def pack_input(block, image, d, h0, w0, phases_h, phases_w, g):
     """block[c, kd, a, b, i, j] = image[c, d .. kd, (h0 + i) * stride + phase a, (w0 + j) * stride + phase b], padded."""
     ins, size_d, size_h, _ = image.shape
@@ -84,7 +84,7 @@ def pack_input(block, image, d, h0, w0, phases_h, phases_w, g):
     block[at:] = 0
 
 
-@kernel
+@inner
 def finish(sums, residual, has_residual, bias, activation, rows, columns, g):
     """sums[o, (i, j)] = activation(sums[o, (i, j)] + bias[o] + residual[o, i, j])."""
     for o in range(bias.shape[0]):
@@ -100,7 +100,7 @@ def finish(sums, residual, has_residual, bias, activation, rows, columns, g):
                 apply(activation, part)
 
 
-@kernel
+@inner
 def store(output, sums, g):
     """output[o, i, j] = sums[o, (i, j)], in the order of the output's memory."""
     outs, rows, columns = output.shape
@@ -121,7 +121,7 @@ def store(output, sums, g):
                     target[j] = round_to(target, part[j])
 
 
-@kernel
+@inner
 def task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g):
     """Compute one block of rows for one block of channels of one group of one image."""
     offsets, phases_h, phases_w = tables
@@ -150,7 +150,7 @@ def task(number, input, weight, output, tables, bias, residual, has_residual, ac
     store(output[n, group, o0:o1, d, h0:h1, w0:w1], sums, g)
 
 
-@kernel(inline="always")
+@inner(inline="always")
 def tasks(output, g):
     """How many tasks there are."""
     n, groups, outs, out_d = output.shape[:4]

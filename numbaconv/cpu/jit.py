@@ -22,7 +22,7 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.cpu.float16 import BFLOAT16, FLOAT16
 
-__all__ = ["cache_folder", "compiled", "contiguous", "kernel", "strided"]
+__all__ = ["cache_folder", "compiled", "contiguous", "inner", "kernel", "strided"]
 
 
 def element(dtype: np.dtype) -> types.Type:
@@ -47,13 +47,18 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Any:
     """
     if function is None:
         return lambda f: kernel(f, **options)
-    options = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy", **options}
+    options = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
     dispatcher = njit(**options)(function)
     try:
         dispatcher._cache = _KernelCache(function)
     except RuntimeError as error:  # Numba found no folder that it may write to
         warnings.warn(f"numbaconv compiles anew in every process: {error}", RuntimeWarning, stacklevel=2)
     return dispatcher
+
+
+def inner(function: Callable | None = None, /, **options: Any) -> Any:
+    """Decorate a function that kernels alone call: a :func:`kernel` without the wrapper for Python, which costs compile time."""
+    return kernel(function, no_cpython_wrapper=True, **options)
 
 
 @cache

@@ -20,7 +20,7 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
-from numbaconv.cpu.jit import contiguous, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
@@ -54,7 +54,7 @@ class Geometry(NamedTuple):
     channel_blocks: int
 
 
-@kernel(inline="always")
+@inner(inline="always")
 def source(position, size, mode):
     """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
     if 0 <= position < size:
@@ -69,7 +69,7 @@ def source(position, size, mode):
     return min(position, max(0, 2 * (size - 1) - position))
 
 
-@kernel
+@inner
 def gather_line(row, line, first, step, mode):
     """row[i] = line[first + i * step], padded."""
     size = line.shape[0]
@@ -95,7 +95,7 @@ def gather_line(row, line, first, step, mode):
             row[i] = load(line[w])
 
 
-@kernel
+@inner
 def gather(row, channel, p0, kd, kh, kw, out_h, out_w, g):
     """row[i] = what output position p0 + i reads of one input channel through one tap."""
     size_d, size_h, size_w = channel.shape
@@ -114,7 +114,7 @@ def gather(row, channel, p0, kd, kh, kw, out_h, out_w, g):
         i += count
 
 
-@kernel
+@inner
 def add_bundle(sums, rows, weight, t):
     """sums[o, i] += sum over the bundle of weight[o, t + k] * rows[k, i]."""
     r0, r1, r2, r3, r4, r5, r6, r7 = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7]
@@ -134,7 +134,7 @@ def add_bundle(sums, rows, weight, t):
             s[i] = a
 
 
-@kernel
+@inner
 def add_row(sums, row, weight, t):
     """sums[o, i] += weight[o, t] * row[i]."""
     for o in range(sums.shape[0]):
@@ -143,7 +143,7 @@ def add_row(sums, row, weight, t):
             s[i] += w * row[i]
 
 
-@kernel
+@inner
 def store(output, residual, has_residual, sums, bias, activation, p0):
     """output[o, p0 + i] = activation(sums[o, i] + bias[o] + residual[o, p0 + i]), positions counted in D', H', W' order."""
     outs, out_d, out_h, out_w = output.shape
@@ -167,7 +167,7 @@ def store(output, residual, has_residual, sums, bias, activation, p0):
             i += part.shape[0]
 
 
-@kernel
+@inner
 def task(number, input, weight, output, bias, residual, has_residual, activation, g):
     """Compute one block of positions for one block of channels of one group of one image."""
     groups, outs = weight.shape[:2]
@@ -198,7 +198,7 @@ def task(number, input, weight, output, bias, residual, has_residual, activation
     store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, p0)
 
 
-@kernel(inline="always")
+@inner(inline="always")
 def tasks(output, g):
     """How many tasks there are."""
     n, groups, outs, out_d, out_h, out_w = output.shape
