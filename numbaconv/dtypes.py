@@ -19,19 +19,11 @@ _NAMES = ", ".join([d.name for d in SUPPORTED] + [BFLOAT16])
 
 
 class Dtypes(NamedTuple):
-    """The dtypes of a convolution: of both operands, of the sums of their products, and of the result."""
+    """The dtypes of a convolution: data is read as `input`, products are summed in `compute`, results stored in `out`."""
 
     input: np.dtype
-    weight: np.dtype
     compute: np.dtype
     out: np.dtype
-
-    @property
-    def halves(self) -> bool:
-        """Whether both operands fit half a 64-bit integer of the kind that is computed in."""
-        kind, size = self.compute.kind, self.compute.itemsize
-        least = {"i": {"b": 1, "i": 4, "u": 2}, "u": {"b": 1, "u": 4}}.get(kind, {})
-        return size == 8 and all(d.itemsize <= least.get(d.kind, 0) for d in (self.input, self.weight))
 
 
 def check(dtype: object, argument: str) -> np.dtype:
@@ -79,7 +71,7 @@ def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (
     elif not can_hold(out, result):
         raise bad_type("out_dtype", f"a dtype that can hold a {result} result", out)
     compute = np.dtype(np.float32) if kind_of(result) == "f" and result.itemsize == 2 else result
-    return Dtypes(input, weight, _widen(compute, out), out)
+    return Dtypes(input, _widen(compute, out), out)
 
 
 def kind_of(dtype: np.dtype) -> str:

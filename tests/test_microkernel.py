@@ -13,12 +13,12 @@ from numbaconv.cpu.target import Tile, tiles
 DTYPES = [np.dtype(d) for d in ("float32", "float64", "int32", "int64", "uint64")]
 
 
-def run(tile, dtype, inputs, offsets, weights, halves=False):
+def run(tile, dtype, inputs, offsets, weights):
     """Call a microkernel on arrays; the sums lie in a larger array that has to stay as it was around them."""
     width = tile.NR * lanes(dtype)
     padded = np.full((tile.MR + 2, width + 3), 77, dtype)
     sums = padded[1:-1, 1 : 1 + width]
-    kernel = microkernel(tile, dtype, halves)
+    kernel = microkernel(tile, dtype)
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 6)(kernel.address)
     addresses = (inputs.ctypes.data, offsets.ctypes.data, len(offsets), weights.ctypes.data, sums.ctypes.data, padded.strides[0])
     call(*addresses)
@@ -41,16 +41,6 @@ def test_a_tile_is_an_outer_product_summed(tile, dtype, count):
     weights = rng.integers(0, 9, (count, tile.MR)).astype(dtype)
     expected = sum((np.outer(weights[k], inputs[starts[k] :][:width]) for k in range(count)), np.zeros((tile.MR, width), dtype))
     np.testing.assert_array_equal(run(tile, dtype, inputs, starts * dtype.itemsize, weights), expected)
-
-
-@pytest.mark.parametrize("dtype", [np.dtype(np.int64), np.dtype(np.uint64)], ids=str)
-def test_products_of_halves_are_whole(dtype):
-    tile = tiles()[0]
-    limits = np.iinfo(np.int32 if dtype.kind == "i" else np.uint32)
-    inputs = np.resize(np.array([limits.min, limits.max, 3], dtype), tile.NR * lanes(dtype))
-    weights = np.resize(np.array([limits.max, limits.min, limits.max - 1], dtype), (1, tile.MR))
-    sums = run(tile, dtype, inputs, np.zeros(1, np.int64), weights, halves=True)
-    np.testing.assert_array_equal(sums, np.outer(weights[0], inputs))
 
 
 def test_a_tile_too_large_for_any_machine_is_refused():

@@ -300,8 +300,8 @@ def prepare(spec: ConvSpec) -> Runner:
     if cut is None:  # nothing to compute
         return lambda ops: None
     g, tables = geometry(spec, cut)
-    input, _, compute, out = spec.dtypes
-    micro = microkernel(cut.tile, compute, spec.dtypes.halves)
+    input, compute, out = spec.dtypes
+    micro = microkernel(cut.tile, compute)
     finish = Epilogue(spec)
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
     integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)

@@ -232,7 +232,7 @@ def geometry(spec: ConvSpec) -> Geometry:
 def prepare(spec: ConvSpec) -> Runner:
     """Compile the kernel for the spec's dtypes and return what calls it."""
     g = geometry(spec)
-    input, _, compute, out = spec.dtypes
+    input, compute, out = spec.dtypes
     finish = Epilogue(spec)
     arrays = (strided(input, 6), contiguous(compute, 3), strided(out, 6))
     integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
