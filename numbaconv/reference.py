@@ -73,7 +73,7 @@ def _prepare(spec: ConvSpec) -> Runner:
 
 
 def _cost(spec: ConvSpec) -> float:
-    """One einsum a tap: 20 us each, and 1 ns a product (of measured order, to be beaten by every kernel)."""
+    """One einsum a tap: 20 us each, and 1 ns a product: a guess that every kernel beats."""
     taps = int(np.prod(spec.kernel_size))
     return 20e-6 * taps + 1e-9 * spec.multiply_adds
 

@@ -236,6 +236,7 @@ def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, 
 
     Tasks a thread, times what a task packs (0.15 ns an element and 10 ns a row; 0.8 ns an element where channels are
     adjacent), multiplies (one fused multiply-add of a vector a cycle of 0.28 ns, 6 ns a tile) and stores (0.2 or 0.5 ns).
+    The cycle is that of a Zen 4 core whose bare microkernel ran at 115 GFLOP/s; the others are estimates, to be fitted.
     """
     down, right = halo(spec)
     _, out_h, out_w = spec.output_size
