@@ -209,6 +209,8 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
 
 def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
+    if all(map(_has_one_meaning, options)):
+        return _remembered(operator, ndim, specs, options, backend)
     options = frozen(options)
     plan = _remembered if all(map(_has_one_meaning, options)) else _plan
     return plan(operator, ndim, specs, options, backend)
