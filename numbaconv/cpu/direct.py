@@ -23,10 +23,10 @@ from numba import int64, prange, types
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
-from numbaconv.cpu.intrinsics import apply, as_contiguous
+from numbaconv.cpu.intrinsics import as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import has_microkernel, lanes, microkernel, multiply
-from numbaconv.cpu.rows import MODES, gather_line, source
+from numbaconv.cpu.rows import MODES, finish_row, gather_line, source
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
@@ -90,14 +90,7 @@ def finish(sums, residual, has_residual, bias, activation, rows, columns, g):
     for o in range(bias.shape[0]):
         for i in range(rows):
             part = sums[o, i * g.plane_columns : i * g.plane_columns + columns]
-            for j in range(part.shape[0]):
-                part[j] += bias[o]
-            if has_residual:
-                more = residual[o, i]
-                for j in range(part.shape[0]):
-                    part[j] += more[j]
-            if activation != 0:
-                apply(activation, part)
+            finish_row(part, bias[o], residual[o, i], has_residual, activation)
 
 
 @inner

@@ -144,6 +144,18 @@ def add_row(sums, row, weight, t):
 
 
 @inner
+def finish_row(sums, bias, residual, has_residual, activation):
+    """sums[i] = activation(sums[i] + bias + residual[i])."""
+    for i in range(sums.shape[0]):
+        sums[i] += bias
+    if has_residual:
+        for i in range(sums.shape[0]):
+            sums[i] += residual[i]
+    if activation != 0:
+        apply(activation, sums)
+
+
+@inner
 def store(output, residual, has_residual, sums, bias, activation, p0):
     """output[o, p0 + i] = activation(sums[o, i] + bias[o] + residual[o, p0 + i]), positions counted in D', H', W' order."""
     outs, out_d, out_h, out_w = output.shape
@@ -153,14 +165,7 @@ def store(output, residual, has_residual, sums, bias, activation, p0):
             p = p0 + i
             d, h, w = p // out_w // out_h, p // out_w % out_h, p % out_w
             part = sums[o, i : i + min(out_w - w, sums.shape[1] - i)]
-            for j in range(part.shape[0]):
-                part[j] += bias[o]
-            if has_residual:
-                more = residual[o, d, h, w:]
-                for j in range(part.shape[0]):
-                    part[j] += more[j]
-            if activation != 0:
-                apply(activation, part)
+            finish_row(part, bias[o], residual[o, d, h, w:], has_residual, activation)
             target = output[o, d, h, w:]
             for j in range(part.shape[0]):
                 target[j] = round_to(target, part[j])
