@@ -7,7 +7,11 @@ import sys
 from collections.abc import Sequence
 
 import numbaconv
+from numbaconv import tuning
 from numbaconv.demo import run as run_demo
+from numbaconv.dispatch import in_seconds
+from numbaconv.measure import Comparison, problem, report, tune
+from numbaconv.networks import NETWORKS, layers
 
 __all__ = ["main"]
 
@@ -23,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit status: 0, or 2 for arguments that make no sense and things that are missing.
+        The exit status: 0, 2 for arguments that make no sense and things that are missing, or 130 if it was interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -31,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, numbaconv.BackendUnavailableError) as error:
         print(f"numbaconv: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("numbaconv: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -46,6 +53,25 @@ def _explain(options: argparse.Namespace) -> None:
     apart = ("command", "operator", "input", "weight")
     chosen = {name: value for name, value in vars(options).items() if value is not None and name not in apart}
     print(numbaconv.explain(options.operator, options.input, options.weight, **chosen))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    shapes = options.shape or ([] if options.clear or options.list else NETWORKS)
+    asked = [layer for text in shapes for layer in layers(text)]
+    specs = [problem(layer, options.layout, options.dtype, options.bias, options.activation) for layer in asked]
+    if options.clear:
+        tuning.clear()
+    done: list[Comparison] = []
+    try:
+        for comparison in tune(list(dict.fromkeys(specs)), lambda text: print(text, file=sys.stderr, flush=True)):
+            done.append(comparison)
+    finally:
+        if done:
+            print(report(done))
+    if options.list:
+        print(f"{len(tuning.table())} problems measured on this machine, in {tuning.folder()}")
+        for name, seconds in tuning.table().items():
+            print(f"{name}: {', '.join(f'{algorithm} {in_seconds(s)}' for algorithm, s in seconds.items())}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,6 +104,20 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--backend", help="cpu, cuda or reference")
     explain.add_argument("--dtype", help="of both operands (default: float32)")
     explain.set_defaults(command=_explain)
+
+    threads = "On NUMBA_NUM_THREADS threads; what is measured holds for that number."
+    tune = commands.add_parser("tune", help="measure the algorithms here, for later calls to choose by", description=threads)
+    shape = (
+        f"as 1x64x56x56,64,3x3,s1,p1,g1,d1 (input, output channels, kernel ...), or one of {', '.join(NETWORKS)} (default: all)"
+    )
+    tune.add_argument("shape", nargs="*", metavar="SHAPE", help=shape)
+    tune.add_argument("--layout", choices=("NCHW", "NHWC"), default="NCHW", help="the order in memory (default: %(default)s)")
+    tune.add_argument("--dtype", default="float32", help="of data, weight and bias (default: %(default)s)")
+    tune.add_argument("--bias", action="store_true", help="with a bias; only such calls then choose by it")
+    tune.add_argument("--activation", metavar="NAME", help="with an activation, likewise")
+    tune.add_argument("--clear", action="store_true", help="forget all that was measured before")
+    tune.add_argument("--list", action="store_true", help="print what is known of this machine")
+    tune.set_defaults(command=_tune)
     return parser
 
 

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numbaconv.errors import bad_value
 from numbaconv.explanation import explain
 from numbaconv.functional import conv2d
+from numbaconv.measure import interleaved
 
 __all__ = ["KERNELS", "filter_bank", "run"]
 
@@ -87,7 +88,7 @@ def run(image: str | None, output: str, report: Callable[[str], None] = print) -
     report(str(explain("conv2d", channels, weight, padding="same", padding_mode="replicate")))
 
     numpys = _numpy_way(channels, weight)
-    seconds, numpy_seconds = _interleaved(ours, lambda: _numpy_way(channels, weight))
+    seconds, numpy_seconds = interleaved(ours, lambda: _numpy_way(channels, weight))
     report(
         f"numbaconv.conv2d          {1e3 * seconds:8.2f} ms   (first call, compiling or loading the kernel: {first:.2f} s)\n"
         f"NumPy, windows x matrix   {1e3 * numpy_seconds:8.2f} ms   {numpy_seconds / seconds:.1f}x our time\n"
@@ -120,17 +121,6 @@ def _numpy_way(channels: np.ndarray, weight: np.ndarray) -> np.ndarray:
     padded = np.pad(channels, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
     windows = sliding_window_view(padded, (5, 5), axis=(2, 3))  # (1, 3, H, W, 5, 5)
     return np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3))).transpose(0, 3, 1, 2)
-
-
-def _interleaved(*functions: Callable[[], Any], rounds: int = 7) -> list[float]:
-    """Median seconds of each function, taking turns so that a slow moment of the machine strikes all."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
-        for function, seconds in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-    return [float(np.median(t)) for t in times]
 
 
 def _draw(photo: np.ndarray, responses: np.ndarray, name: str, output: str) -> None:

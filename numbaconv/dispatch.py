@@ -1,30 +1,43 @@
-"""Which algorithm computes a problem, and why: ordered tables, a cost model, and the explanation."""
+"""Which algorithm computes a problem, and why: ordered tables, a cost model or measurements, and the explanation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from numbaconv import tuning
 from numbaconv.algorithm import Algorithm, Runner
 from numbaconv.backend import BACKENDS, Backend
 from numbaconv.errors import bad_value
 from numbaconv.spec import ConvSpec
 
-__all__ = ["Explanation", "Plan", "Row", "check_algorithm", "check_precision", "explain", "select"]
+__all__ = [
+    "Explanation",
+    "Plan",
+    "Row",
+    "aligned",
+    "check_algorithm",
+    "check_precision",
+    "explain",
+    "in_seconds",
+    "select",
+    "usable",
+]
 
 PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee",), "reference": ("ieee",)}
 
 
 class Row(NamedTuple):
-    """One algorithm in an explanation: its predicted seconds, or why it cannot take the problem."""
+    """One algorithm in an explanation: its predicted and measured seconds, or why it cannot take the problem."""
 
     backend: str
     algorithm: str
     summary: str
     cost: float | None
     why_not: str | None
+    measured: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +62,9 @@ def candidates(backend: Backend) -> tuple[Algorithm, ...]:
 
 @lru_cache(maxsize=4096)
 def select(spec: ConvSpec, backend: Backend) -> Plan:
-    """Choose the algorithm: the one named, or the cheapest of those that can, the first of equals.
+    """Choose the algorithm: the one named, or the fastest of those that can, the first of equals.
+
+    Where some were measured on this machine, that is the least measured time, else the least predicted: the two are not compared.
 
     Raises
     ------
@@ -57,10 +72,24 @@ def select(spec: ConvSpec, backend: Backend) -> Plan:
         If the named algorithm does not exist or cannot take the problem, or the precision is not to be had; with the reason.
     """
     check_precision(spec.precision, backend)
-    usable = [a for a in candidates(backend) if _objection(a, spec) is None]
-    if not usable:
+    able = usable(spec, backend)
+    if not able:
         _refuse(spec, backend)
-    return Plan(spec, backend, min(usable, key=lambda algorithm: algorithm.cost(spec)))
+    seconds = _measured(spec, backend)
+    timed = [a for a in able if a.name in seconds]
+    if timed:
+        return Plan(spec, backend, min(timed, key=lambda algorithm: seconds[algorithm.name]))
+    return Plan(spec, backend, min(able, key=lambda algorithm: algorithm.cost(spec)))
+
+
+def usable(spec: ConvSpec, backend: Backend) -> list[Algorithm]:
+    """Return the algorithms that can take a problem, in order."""
+    return [a for a in candidates(backend) if _objection(a, spec) is None]
+
+
+def _measured(spec: ConvSpec, backend: Backend) -> Mapping[str, float]:
+    """The seconds by algorithm that choose in place of the cost model, where there are any."""
+    return tuning.measured(spec) if backend.name == "cpu" and spec.algorithm in ("auto", "accurate") else {}
 
 
 def _objection(algorithm: Algorithm, spec: ConvSpec) -> str | None:
@@ -110,7 +139,8 @@ class Explanation:
         What a call takes; where its parts take several algorithms, all of them.
     rows : tuple of Row
         Every algorithm of every backend: ``backend``, ``algorithm``, ``summary``, ``cost`` (predicted seconds, None where it is
-        not possible) and ``why_not`` (None for the one taken). One after the other where there are parts.
+        not possible), ``why_not`` (None for the one taken) and ``measured`` (seconds, None where they were not measured). One
+        after the other where there are parts.
     parts : tuple of Explanation
         The convolutions that the problem falls into, where there is more than one.
     """
@@ -124,12 +154,14 @@ class Explanation:
     def __str__(self) -> str:
         if self.parts:
             return "\n".join([f"{self.problem}, as convolutions of stride 1:", *map(str, self.parts)])
-        table = [("", "backend", "algorithm", "predicted", "why (not)")]
+        tuned = any(row.measured is not None for row in self.rows)
+        table = [("", "backend", "algorithm", "predicted", *["measured"] * tuned, "why (not)")]
+        taken = "taken, measured fastest" if tuned else "taken"
         for row in self.rows:
-            taken = (row.backend, row.algorithm) == (self.backend, self.algorithm)
-            cost = "-" if row.cost is None else _seconds(row.cost)
-            table.append((">" if taken else "", row.backend, row.algorithm, cost, row.why_not or f"taken: {row.summary}"))
-        return "\n".join([self.problem, *_aligned(table)])
+            mark = ">" if (row.backend, row.algorithm) == (self.backend, self.algorithm) else ""
+            times = [in_seconds(row.cost), *[in_seconds(row.measured)] * tuned]
+            table.append((mark, row.backend, row.algorithm, *times, row.why_not or f"{taken}: {row.summary}"))
+        return "\n".join([self.problem, *aligned(table)])
 
 
 def explain(title: str, specs: Sequence[ConvSpec], backend: Backend) -> Explanation:
@@ -142,27 +174,36 @@ def explain(title: str, specs: Sequence[ConvSpec], backend: Backend) -> Explanat
 
 
 def _explain(spec: ConvSpec, title: str, backend: Backend) -> Explanation:
-    plan = select(spec, backend)
-    rows = tuple(_row(a, b, plan) for b in BACKENDS.values() for a in b.algorithms)
+    plan, seconds = select(spec, backend), _measured(spec, backend)
+    rows = tuple(_row(a, b, plan, seconds) for b in BACKENDS.values() for a in b.algorithms)
     return Explanation(title, plan.algorithm.backend, plan.algorithm.name, rows)
 
 
-def _row(algorithm: Algorithm, backend: Backend, plan: Plan) -> Row:
-    cost = None
+def _row(algorithm: Algorithm, backend: Backend, plan: Plan, seconds: Mapping[str, float]) -> Row:
+    cost = measured = None
     if algorithm is plan.algorithm:
-        reason, cost = None, algorithm.cost(plan.spec)
+        reason, cost, measured = None, algorithm.cost(plan.spec), seconds.get(algorithm.name)
     elif (reason := backend.why_unavailable()) is None and (reason := _objection(algorithm, plan.spec)) is None:
         cost = algorithm.cost(plan.spec)
-        offered = algorithm in candidates(plan.backend)
-        reason = "predicted slower" if offered else f"the call goes to the {plan.backend.name} backend"
-    return Row(backend.name, algorithm.name, algorithm.summary, cost, reason)
+        if algorithm not in candidates(plan.backend):
+            reason = f"the call goes to the {plan.backend.name} backend"
+        elif plan.algorithm.name not in seconds:
+            reason = "predicted slower"
+        else:
+            measured = seconds.get(algorithm.name)
+            reason = "not measured" if measured is None else "measured slower"
+    return Row(backend.name, algorithm.name, algorithm.summary, cost, reason, measured)
 
 
-def _seconds(value: float) -> str:
+def in_seconds(value: float | None) -> str:
+    """Return a time in words."""
+    if value is None:
+        return "-"
     unit, scale = next((u for u in (("s", 1.0), ("ms", 1e-3)) if value >= u[1]), ("us", 1e-6))
     return f"{value / scale:.3g} {unit}"
 
 
-def _aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the lines of a table, its columns as wide as they have to be."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -1,6 +1,7 @@
 """Hypothesis profiles, and which tests run only when they are asked for."""
 
 import os
+import tempfile
 
 import hypothesis
 import pytest
@@ -8,6 +9,10 @@ import pytest
 hypothesis.settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None)
 hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# What the user's own measurements choose must not decide what is tested, here or in the processes that tests start.
+_CACHE = tempfile.TemporaryDirectory(prefix="numbaconv-tests-")
+os.environ["NUMBACONV_CACHE_DIR"] = os.path.join(_CACHE.name, "none")
 
 ON_REQUEST = {"slow": "takes long", "gpu": "needs a CUDA GPU"}
 
@@ -20,3 +25,7 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=f"{why}; run with -m {marker}"))
+
+
+def pytest_unconfigure():
+    _CACHE.cleanup()

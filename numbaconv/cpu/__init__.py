@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from numbaconv.cpu.direct import DIRECT
 from numbaconv.cpu.jit import cache_folder
+from numbaconv.cpu.pixels import PIXELS
 from numbaconv.cpu.rows import ROWS
+from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
-ALGORITHMS = (DIRECT, ROWS)
+ALGORITHMS = (DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
 
 
 def why_unavailable() -> str | None:

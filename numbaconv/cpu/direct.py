@@ -1,18 +1,16 @@
-"""Direct convolution in register tiles: the microkernel on a block of the input that lies in the L2 cache.
+"""Direct convolution with lanes along the output channels: scalars of the input times vectors of weights.
 
-A task is a block of output rows of one image and group, for some or all output channels. It packs the input that the rows
-read, padded, into planes ``[channel, kd, phase of h, phase of w][row, column]``: the phases of the stride lie apart, so that
-every tap reads neighbouring positions at one fixed offset, and a vector of positions may run on into the next row (what it sums
-between the rows is not stored). A table of those offsets, one for each ``(c, kd, kh, kw)``, drives the microkernel. Nothing is
-unfolded: the block is as large as the input it holds, not kh * kw times that. The simple case to read first: stride 1, one
-group, one task.
+A task is a block of output rows of one image and group, for some or all output channels. For each panel of NR vectors of
+channels and each MR neighbouring positions it calls the microkernel, which reads the input by a table of offsets, one for each
+``(c, kd, kh, kw)``, and a step from one position to the next: any stride, dilation and layout, in place. Only where there is
+padding, or another dtype, it first makes a padded copy of what the block reads. The simple case to read first: channels
+last, no padding, one group.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,147 +19,141 @@ import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cpu.blocks import MODES, copy_channels_first, copy_channels_last
 from numbaconv.cpu.epilogue import Epilogue
-from numbaconv.cpu.float16 import round_to
-from numbaconv.cpu.intrinsics import as_contiguous
+from numbaconv.cpu.intrinsics import address_of
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
-from numbaconv.cpu.microkernel import has_microkernel, lanes, microkernel, multiply
-from numbaconv.cpu.rows import MODES, finish_row, gather_line, source
+from numbaconv.cpu.microkernel import along_channels
+from numbaconv.cpu.plan import record, record_type
+from numbaconv.cpu.simd import call, has_vectors, lanes
+from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DIRECT"]
 
-BLOCK_BYTES = 512 * 1024  # of packed input: half of a usual L2 cache
+BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
+SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
-class Geometry(NamedTuple):
-    """The integers of a problem and of its blocking."""
-
-    stride_d: int
-    stride_h: int
-    stride_w: int
-    dilation_d: int
-    low_d: int
-    low_h: int
-    low_w: int
-    kernel_d: int
-    mode: int
-    taps: int
-    rows: int  # output rows of a task
-    row_blocks: int
-    columns: int  # output columns of a task
-    column_blocks: int
-    channels: int  # output channels of a task, a multiple of MR
-    channel_blocks: int
-    MR: int
-    NR: int  # in elements here
-    plane_rows: int
-    plane_columns: int
-    block: int  # elements of the packed input, and of what a vector may read after it
+@inner(inline="always")
+def fill_offsets(offsets, channels, channel, depth, row, column, p):
+    """offsets[(c, kd, kh, kw)], for the bytes from a channel, plane, row and column of the input to the next."""
+    k = 0
+    for c in range(channels):
+        for kd in range(p.kernel_d):
+            for kh in range(p.kernel_h):
+                first = c * channel + kd * depth + kh * p.dilation_h * row
+                for kw in range(p.kernel_w):
+                    offsets[k] = first + kw * p.dilation_w * column
+                    k += 1
 
 
 @inner
-def pack_input(block, image, d, h0, w0, phases_h, phases_w, g):
-    """block[c, kd, a, b, i, j] = image[c, d .. kd, (h0 + i) * stride + phase a, (w0 + j) * stride + phase b], padded."""
-    ins, size_d, size_h, _ = image.shape
-    at = 0
-    for c in range(ins):
-        for kd in range(g.kernel_d):
-            z = source(d * g.stride_d + kd * g.dilation_d - g.low_d, size_d, g.mode)
-            for a in range(phases_h.shape[0]):
-                for b in range(phases_w.shape[0]):
-                    for i in range(g.plane_rows):
-                        row = block[at : at + g.plane_columns]
-                        at += g.plane_columns
-                        y = source((h0 + i) * g.stride_h + phases_h[a] - g.low_h, size_h, g.mode)
-                        if z < 0 or y < 0:
-                            row[:] = 0
-                        else:
-                            gather_line(row, image[c, z, y], w0 * g.stride_w + phases_w[b] - g.low_w, g.stride_w, g.mode)
-    block[at:] = 0
-
-
-@inner
-def finish(sums, residual, has_residual, bias, activation, rows, columns, g):
-    """sums[o, (i, j)] = activation(sums[o, (i, j)] + bias[o] + residual[o, i, j])."""
-    for o in range(bias.shape[0]):
-        for i in range(rows):
-            part = sums[o, i * g.plane_columns : i * g.plane_columns + columns]
-            finish_row(part, bias[o], residual[o, i], has_residual, activation)
-
-
-@inner
-def store(output, sums, g):
-    """output[o, i, j] = sums[o, (i, j)], in the order of the output's memory."""
-    outs, rows, columns = output.shape
-    if output.strides[2] == output.itemsize:
-        for o in range(outs):
-            for i in range(rows):
-                part = sums[o, i * g.plane_columns : i * g.plane_columns + columns]
-                target = as_contiguous(output[o, i])
-                for j in range(columns):
-                    target[j] = round_to(target, part[j])
-        return
+def multiply_rows(sums, sums_row, sums_pixel, rows, origin, row, step, offsets, weights, last, p):
+    """Sum `rows` rows of output positions for one panel of channels."""
+    tiles_a, size_a, call_a, tiles_b, size_b, call_b = p.tiles_a, p.size_a, p.call_a, p.tiles_b, p.size_b, p.call_b
+    if last:
+        tiles_a, size_a, call_a, tiles_b, size_b, call_b = p.last_tiles_a, p.last_size_a, p.last_call_a, p.last_tiles_b, p.last_size_b, p.last_call_b
+    table = offsets.ctypes.data
     for i in range(rows):
-        for j0 in range(0, columns, 16):  # few enough positions that their cache lines stay
-            for o in range(outs):
-                part = sums[o, i * g.plane_columns + j0 : i * g.plane_columns + min(columns, j0 + 16)]
-                target = output[o, i, j0:]
-                for j in range(part.shape[0]):
-                    target[j] = round_to(target, part[j])
+        at, to = origin + i * row, sums + i * sums_row
+        for _ in range(tiles_a):
+            call(call_a, at, table, offsets.size, weights, to, sums_pixel, step, 0)
+            at += size_a * step
+            to += size_a * sums_pixel
+        for _ in range(tiles_b):
+            call(call_b, at, table, offsets.size, weights, to, sums_pixel, step, 0)
+            at += size_b * step
+            to += size_b * sums_pixel
 
 
 @inner
-def task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g):
-    """Compute one block of rows for one block of channels of one group of one image."""
-    offsets, phases_h, phases_w = tables
+def task(number, input, weight, output, bias, residual, activation, plan):
+    """Compute one block of rows for some panels of channels of one group of one image."""
+    p = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
-    number, channel_block = number // g.channel_blocks, number % g.channel_blocks
-    number, column_block = number // g.column_blocks, number % g.column_blocks
-    number, row_block = number // g.row_blocks, number % g.row_blocks
+    number, panel_block = number // p.panel_blocks, number % p.panel_blocks
+    number, column_block = number // p.column_blocks, number % p.column_blocks
+    number, row_block = number // p.row_blocks, number % p.row_blocks
     number, d = number // out_d, number % out_d
     n, group = number // groups, number % groups
-    o0, h0, w0 = channel_block * g.channels, row_block * g.rows, column_block * g.columns
-    o1, h1, w1 = min(outs, o0 + g.channels), min(out_h, h0 + g.rows), min(out_w, w0 + g.columns)
+    h0, w0 = row_block * p.rows, column_block * p.columns
+    h1, w1 = min(out_h, h0 + p.rows), min(out_w, w0 + p.columns)
+    rows, columns = h1 - h0, w1 - w0
+    panel0 = panel_block * p.panels
+    panel1 = min(weight.shape[1], panel0 + p.panels)
 
-    block = np.empty(g.block, weight.dtype)
-    pack_input(block, input[n, group], d, h0, w0, phases_h, phases_w, g)
-    positions = (h1 - h0 - 1) * g.plane_columns + w1 - w0
-    sums = np.empty((-(-(o1 - o0) // g.MR) * g.MR, -(-positions // g.NR) * g.NR), weight.dtype)
-    for o in range(0, o1 - o0, g.MR):
-        panel = weight[group, (o0 + o) // g.MR]
-        for p in range(0, positions, g.NR):
-            multiply(
-                address, block[p:].ctypes.data, offsets.ctypes.data, g.taps, panel.ctypes.data,
-                sums[o, p:].ctypes.data, sums.strides[0],
-            )  # fmt: skip
-    more = residual[n, group, o0:o1, d, h0:h1, w0:w1]
-    finish(sums, more, has_residual, bias[group, o0:o1], activation, h1 - h0, w1 - w0, g)
-    store(output[n, group, o0:o1, d, h0:h1, w0:w1], sums, g)
+    image, size = input[n, group], weight.itemsize
+    channels = image.shape[0]
+    y, x = h0 * p.stride_h - p.low_h, w0 * p.stride_w - p.low_w
+    high = (rows - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
+    wide = (columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1
+    offsets = np.empty(channels * p.kernel_d * p.kernel_h * p.kernel_w, np.int64)
+    block = np.empty(0 if p.in_place else channels * p.kernel_d * high * wide, weight.dtype)
+    if p.in_place:
+        strides = image.strides
+        origin = address_of(image) + d * p.stride_d * strides[1] + y * strides[2] + x * strides[3]
+        channel, depth, row, column = strides[0], p.dilation_d * strides[1], strides[2], strides[3]
+    elif p.channels_last:
+        copy = block.reshape(p.kernel_d, high, wide, channels)
+        copy_channels_last(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
+        origin, (depth, row, column, channel) = address_of(copy), copy.strides
+    else:
+        copy = block.reshape(channels, p.kernel_d, high, wide)
+        copy_channels_first(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
+        origin, (channel, depth, row, column) = address_of(copy), copy.strides
+    fill_offsets(offsets, channels, channel, depth, row, column, p)
+    row, step = row * p.stride_h, column * p.stride_w
+
+    width = weight.shape[3]
+    direct = p.plain and output.strides[2] == size
+    sums = np.empty((p.sums_rows, columns, width), weight.dtype)
+    for panel in range(panel0, panel1):
+        weights = address_of(weight[group, panel])
+        o0 = panel * width
+        o1 = min(outs, o0 + width)
+        result = output[n, group, o0:o1, d, h0:h1, w0:w1]
+        if direct and o1 - o0 == width:
+            multiply_rows(
+                address_of(result), result.strides[1], result.strides[2], rows, origin, row, step, offsets, weights,
+                w1 == out_w, p,
+            )
+            continue
+        more = residual[n, group, o0:o1, d, h0:h1, w0:w1] if p.has_residual else residual[0, 0, :, 0]
+        for i in range(0, rows, p.sums_rows):
+            count = min(p.sums_rows, rows - i)
+            multiply_rows(
+                address_of(sums), columns * width * size, width * size, count, origin + i * row, row, step, offsets, weights,
+                w1 == out_w, p,
+            )
+            if not p.plain:
+                finish(sums, count, columns, more[:, i:], p.has_residual != 0, bias[group, o0:o1], activation)
+            store(result[:, i : i + count], sums, p.transposing)
 
 
 @inner(inline="always")
-def tasks(output, g):
+def tasks(output, plan):
     """How many tasks there are."""
+    p = plan[0]
     n, groups, outs, out_d = output.shape[:4]
-    return n * groups * out_d * g.row_blocks * g.column_blocks * g.channel_blocks if outs > 0 else 0
+    return n * groups * out_d * p.row_blocks * p.column_blocks * p.panel_blocks if outs > 0 else 0
 
 
 @kernel(parallel=True)
-def in_parallel(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
+def in_parallel(input, weight, output, bias, residual, activation, plan):
     """All tasks, over the threads."""
-    for number in prange(tasks(output, g)):
-        task(int64(number), input, weight, output, tables, bias, residual, has_residual, activation, address, g)
+    for number in prange(tasks(output, plan)):
+        task(int64(number), input, weight, output, bias, residual, activation, plan)
 
 
 @kernel
-def in_series(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
+def in_series(input, weight, output, bias, residual, activation, plan):
     """All tasks, in the calling thread."""
-    for number in range(tasks(output, g)):
-        task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g)
+    for number in range(tasks(output, plan)):
+        task(number, input, weight, output, bias, residual, activation, plan)
 
 
 # ---------------------------------------------------------------- blocking
@@ -171,186 +163,164 @@ class Blocking(NamedTuple):
     """How a problem is cut into tasks, and what that should cost."""
 
     seconds: float
-    tile: Tile
+    NR: int
+    MR: int  # at most
     rows: int
     columns: int
-    channels: int
+    panels: int  # of a task
 
 
-def halo(spec: ConvSpec) -> tuple[int, int]:
-    """How many more rows and columns than outputs a plane has."""
-    rows = zip(spec.kernel_size[1:], spec.dilation[1:], spec.stride[1:], strict=True)
-    down, right = ((k - 1) * d // s for k, d, s in rows)
-    return down, right
+def in_place(spec: ConvSpec) -> bool:
+    """Whether the input can be read as it lies: no padding, and of the dtype to compute in."""
+    return not any(map(any, spec.padding)) and spec.dtypes.input == spec.dtypes.compute
 
 
-def phases(k: int, dilation: int, stride: int) -> list[int]:
-    """The residues modulo the stride at which the taps of an axis read."""
-    return sorted({i * dilation % stride for i in range(k)})
+def span(spec: ConvSpec, rows: int, columns: int) -> int:
+    """How many elements of the input a block of output rows and columns reads."""
+    sizes = (
+        (n - 1) * s + e for n, s, e in zip((rows, columns), spec.stride[1:], spec.kernel_extent[1:], strict=True)
+    )
+    return spec.weight_shape[2] * spec.kernel_size[0] * math.prod(sizes)
 
 
-def planes(spec: ConvSpec) -> int:
-    """How many planes a block has."""
-    (kd, *kernel), (_, *dilation), (_, *stride) = spec.kernel_size, spec.dilation, spec.stride
-    apart = math.prod(len(phases(*axis)) for axis in zip(kernel, dilation, stride, strict=True))
-    return spec.weight_shape[2] * kd * apart
-
-
-def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
-    """Yield the ways to cut a problem for a tile, from few large tasks to many small ones."""
-    down, right = halo(spec)
-    _, out_h, out_w = spec.output_size
-    outs, width = spec.weight_shape[1], tile.NR * lanes(spec.dtypes.compute)
-    room = BLOCK_BYTES // (max(1, planes(spec)) * spec.dtypes.compute.itemsize) - width
-    columns = min(out_w, room // (1 + down) - right)
-    if columns < min(out_w, width):
-        return
-    columns = _even(out_w, columns if columns == out_w else columns // width * width)
-    rows = max(1, min(out_h, room // (columns + right) - down))
-    panels = -(-outs // tile.MR)
-    while True:
-        rows = _even(out_h, rows)
-        for split in (1, 2, 4, 8):
-            if split <= panels:
-                channels = _even(panels, -(-panels // split)) * tile.MR
-                yield Blocking(seconds(spec, tile, rows, columns, channels, threads), tile, rows, columns, channels)
-        if rows == 1:
-            return
-        rows = -(-rows // 2)
-
-
-def _even(total: int, part: int) -> int:
+def even(total: int, part: int) -> int:
     """A part no larger than `part` that cuts the total into as many, but even, pieces."""
     return -(-total // -(-total // part))
 
 
-def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, threads: int) -> float:
-    """Predict the time of one call.
-
-    Tasks a thread, times what a task packs (0.15 ns an element and 10 ns a row; 0.8 ns an element where channels are
-    adjacent), multiplies (one fused multiply-add of a vector a cycle of 0.28 ns, 6 ns a tile) and stores (0.2 or 0.5 ns).
-    The cycle is that of a Zen 4 core whose bare microkernel ran at 115 GFLOP/s; the others are estimates, to be fitted.
-    """
-    down, right = halo(spec)
+def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
+    """Yield the ways to cut a problem for a tile, from few large tasks to many small ones."""
     _, out_h, out_w = spec.output_size
-    outs, width = spec.weight_shape[1], tile.NR * lanes(spec.dtypes.compute)
+    panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
+    itemsize = spec.dtypes.compute.itemsize
+    columns = out_w
+    while columns > tile.MR and span(spec, 1, columns) * itemsize > BLOCK_BYTES:
+        columns = even(out_w, -(-columns // 2))
+    rows = out_h
+    while rows > 1 and span(spec, rows, columns) * itemsize > BLOCK_BYTES:
+        rows = even(out_h, -(-rows // 2))
+    while True:
+        for split in (1, 2, 4, 8):
+            if split <= panels:
+                part = even(panels, -(-panels // split))
+                cut = Blocking(0, tile.NR, tile.MR, rows, columns, part)
+                yield cut._replace(seconds=seconds(spec, cut, threads))
+        if rows == 1:
+            return
+        rows = even(out_h, -(-rows // 2))
+
+
+def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
+    """Predict the time of one call."""
+    _, out_h, out_w = spec.output_size
+    taps, width = math.prod(spec.weight_shape[2:]), cut.NR * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
-    lines = planes(spec) * (rows + down)
-    packing = lines * (10e-9 + (columns + right) * (0.8e-9 if spec.channels_last else 0.15e-9 * scale))
-    tiles_of_task = -(-channels // tile.MR) * -(-((rows - 1) * (columns + right) + columns) // width)
-    multiplying = tiles_of_task * (6e-9 + math.prod(spec.weight_shape[2:]) * tile.MR * tile.NR * 0.28e-9)
-    storing = channels * rows * columns * (0.5e-9 if spec.channels_last else 0.2e-9 * scale)
-    blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // rows) * -(-out_w // columns)
-    return -(-blocks * -(-outs // channels) // threads) * (packing + multiplying + storing)
+    packing = 0.0
+    if not in_place(spec):
+        lines = (1 if spec.channels_last else spec.weight_shape[2]) * spec.kernel_size[0] * cut.rows * spec.stride[1]
+        packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * 0.05e-9 * scale
+    count_a, size_a, count_b, size_b = pieces(cut.columns, cut.MR)
+    cycles = sum(
+        n * (20 + taps * max(8, m * cut.NR) + 2 * m * cut.NR) for n, m in ((count_a, size_a), (count_b, size_b)) if n
+    )
+    multiplying = cut.panels * cut.rows * cycles * 0.28e-9
+    # weights stream from the L3 cache once a task, from L2 for each row
+    streaming = cut.panels * taps * width * 4 * scale * (0.03e-9)
+    storing = cut.panels * width * cut.rows * cut.columns * (0.05e-9 if spec.channels_last else 0.25e-9) * scale
+    blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // cut.rows) * -(-out_w // cut.columns)
+    panels = -(-spec.weight_shape[1] // width)
+    return -(-blocks * -(-panels // cut.panels) // threads) * (packing + multiplying + streaming + storing)
 
 
 @lru_cache(maxsize=1024)
-def blocking(spec: ConvSpec) -> Blocking | None:
-    """Return the blocking that should be fastest on all threads, or None where no block of the input is small enough.
-
-    It does not ask how many threads are in use, so that plans and packed weights outlive ``numba.set_num_threads``.
-    """
-    spec = flattened(spec)
+def blocking(spec: ConvSpec) -> Blocking:
+    """Return the blocking that should be fastest on all threads."""
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds, default=None)
+    return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
 
 
-def geometry(spec: ConvSpec, cut: Blocking) -> tuple[Geometry, tuple[np.ndarray, ...]]:
-    """Return the integers and the tables (offsets in bytes, phases of h, phases of w) that the kernel takes."""
-    (kd, kh, kw), (_, dh, dw), (_, sh, sw) = spec.kernel_size, spec.dilation, spec.stride
-    (down, right), (_, out_h, out_w), outs = halo(spec), spec.output_size, spec.weight_shape[1]
-    phases_h, phases_w = phases(kh, dh, sh), phases(kw, dw, sw)
-    rows, columns = cut.rows + down, cut.columns + right
-    h, w = np.arange(kh) * dh, np.arange(kw) * dw
-    plane = np.add.outer(np.searchsorted(phases_h, h % sh) * len(phases_w), np.searchsorted(phases_w, w % sw))
-    within = np.add.outer(h // sh * columns, w // sw)
-    first = np.arange(spec.weight_shape[2] * kd) * (len(phases_h) * len(phases_w))
-    offsets = ((first[:, None, None] + plane) * rows * columns + within) * spec.dtypes.compute.itemsize
-    width = cut.tile.NR * lanes(spec.dtypes.compute)
-    sizes = (
-        *spec.stride, spec.dilation[0], *(low for low, _ in spec.padding), kd, MODES[spec.padding_mode], offsets.size,
-        cut.rows, -(-out_h // cut.rows), cut.columns, -(-out_w // cut.columns), cut.channels, -(-outs // cut.channels),
-        cut.tile.MR, width, rows, columns, planes(spec) * rows * columns + width,
-    )  # fmt: skip
-    return Geometry._make(sizes), (offsets.ravel(), np.array(phases_h), np.array(phases_w))
+def pieces(count: int, most: int) -> tuple[int, int, int, int]:
+    """Cut a count into even pieces no larger than `most`: so many of one size, so many of a size one less."""
+    if count == 0:
+        return 0, 0, 0, 0
+    parts = -(-count // most)
+    size = -(-count // parts)
+    smaller = parts * size - count
+    return parts - smaller, size, smaller, size - 1 if smaller else 0
 
 
 # ---------------------------------------------------------------- the algorithm
 
 
 def why_not(spec: ConvSpec) -> str | None:
-    """Say so for dtypes without a microkernel, and for inputs of which no block is small enough."""
-    if not has_microkernel(spec.dtypes.compute):
-        return f"there is no microkernel for {spec.dtypes.compute}"
-    if math.prod(spec.output_shape) and blocking(spec) is None:
-        return f"a row of its input in all {spec.weight_shape[2]} channels is more than {BLOCK_BYTES} bytes"
-    return None
+    """Say so for dtypes without vectors."""
+    return None if has_vectors(spec.dtypes.compute) else f"there are no vectors of {spec.dtypes.compute}"
+
 
 
 def prepare(spec: ConvSpec) -> Runner:
-    """Choose the blocking, compile for the spec's dtypes, and return what calls the kernel."""
-    whole, spec = spec, flattened(spec)
+    """Compile for the spec's dtypes, and return what calls the kernel."""
     cut = blocking(spec)
-    if cut is None:  # nothing to compute
-        return lambda ops: None
-    g, tables = geometry(spec, cut)
     input, compute, out = spec.dtypes
-    micro = microkernel(cut.tile, compute)
+    kept, fields = [], {}
+    _, out_h, out_w = spec.output_size
+    last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
+    for prefix, columns in (("", cut.columns), ("last_", last)):
+        counts = pieces(columns, cut.MR)
+        for letter, n, m in (("a", *counts[:2]), ("b", *counts[2:])):
+            micro = along_channels(Tile(m, cut.NR), compute) if m else None
+            kept.append(micro)
+            fields |= {f"{prefix}tiles_{letter}": n, f"{prefix}size_{letter}": m}
+            fields |= {f"{prefix}call_{letter}": micro.address if micro else 0}
+    width = cut.NR * lanes(compute)
+    panels = -(-spec.weight_shape[1] // width)
     finish = Epilogue(spec)
-    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
-    integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
-    signature = (*arrays, *finish.types, types.int64, integers)
+    transposing = transpose(compute) if out == compute else None
+    plan = record(
+        stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
+        dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
+        low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
+        kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2],
+        mode=MODES[spec.padding_mode], in_place=in_place(spec), channels_last=spec.channels_last, same=input == compute,
+        plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation),
+        has_residual=spec.has_residual, transposing=transposing.address if transposing else 0,
+        rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),
+        panels=cut.panels, panel_blocks=-(-panels // cut.panels),
+        sums_rows=max(1, min(cut.rows, SUMS_BYTES // (cut.columns * width * compute.itemsize))),
+        **fields,
+    )  # fmt: skip
+    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
+    signature = (*arrays, types.int64, record_type(plan))
     launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
 
-    def run(ops: Operands) -> None:
-        launch(ops.input, ops.weight, ops.output, tables, *finish.arguments(ops), micro.address, g)
+    def run(ops: Operands, kept: list = kept) -> None:
+        bias, residual, _, activation = finish.arguments(ops)
+        launch(ops.input, ops.weight, ops.output, bias, residual, activation, plan)
 
-    def run_flat(ops: Operands) -> None:
-        residual = None if ops.residual is None else ops.residual.reshape(spec.output_shape)
-        output = ops.output.reshape(spec.output_shape)  # a copy where its axes do not merge
-        run(ops._replace(input=ops.input.reshape(spec.input_shape), residual=residual, output=output))
-        if not np.may_share_memory(output, ops.output):
-            ops.output[...] = output.reshape(ops.output.shape)
-
-    return run if spec is whole else run_flat
-
-
-def flattened(spec: ConvSpec) -> ConvSpec:
-    """A 1x1 convolution of stride 1 sees no rows: its positions are one long row."""
-    plain = set(spec.kernel_size) == set(spec.stride) == {1} and not any(map(any, spec.padding))
-    if not plain or max(spec.input_size) == math.prod(spec.input_size):
-        return spec
-    return replace(spec, input_size=(1, 1, math.prod(spec.input_size)))
+    return run
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return the weight as panels ``(groups, channels / MR, taps, MR)`` in the compute dtype, the last one filled with zeros."""
+    """Return the weight as panels ``(groups, panels, taps, NR * lanes)`` in the compute dtype, the last one filled with zeros."""
     groups, outs = weight.shape[:2]
-    taps, MR = math.prod(weight.shape[2:]), rows_of_panels(spec)
-    panels = np.zeros((groups, -(-outs // MR) * MR, taps), spec.dtypes.compute)
+    taps, width = math.prod(weight.shape[2:]), blocking(spec).NR * lanes(spec.dtypes.compute)
+    panels = np.zeros((groups, -(-outs // width) * width, taps), spec.dtypes.compute)
     panels[:, :outs] = weight.reshape(groups, outs, taps)
-    return np.ascontiguousarray(panels.reshape(groups, panels.shape[1] // MR, MR, taps).swapaxes(2, 3))
-
-
-def rows_of_panels(spec: ConvSpec) -> int:
-    """Return the MR of the problem's tile, which depends on the data's size too."""
-    cut = blocking(spec)
-    return 1 if cut is None else cut.tile.MR
+    return np.ascontiguousarray(panels.reshape(groups, -1, width, taps).swapaxes(2, 3))
 
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 3 us to call, and what :func:`seconds` predicts for the best blocking."""
-    cut = blocking(spec)
-    return 3e-6 + (0 if cut is None else cut.seconds)
+    return 3e-6 + (blocking(spec).seconds if math.prod(spec.output_shape) else 0)
 
 
 DIRECT = Algorithm(
     name="direct",
     backend="cpu",
-    summary="register tiles on blocks of the padded input; real numbers",
+    summary="microkernel with lanes along output channels, on the input as it lies or a padded copy; real numbers",
     why_not=why_not,
     cost=cost,
     pack=pack,
     prepare=prepare,
-    packing=rows_of_panels,
+    packing=lambda spec: blocking(spec).NR,
 )

@@ -7,9 +7,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["apply", "as_contiguous"]
+__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "owned"]
 
 
 @intrinsic
@@ -34,6 +35,17 @@ def as_contiguous(typing_context: Any, array: Any) -> Any:
 
 
 @intrinsic
+def owned(typing_context: Any, array: Any) -> Any:
+    """As :func:`as_contiguous`, and keeps the memory alive."""
+    result = types.Array(array.dtype, 1, "C", readonly=not array.mutable)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return impl_ret_borrowed(context, builder, result, args[0])
+
+    return result(array), codegen
+
+
+@intrinsic
 def apply(typing_context: Any, address: Any, row: Any) -> Any:
     """``function(row.ctypes.data, row.size)`` for the C function ``void (T *, int64_t)`` at `address`; `row` is in C order."""
 
@@ -45,3 +57,27 @@ def apply(typing_context: Any, address: Any, row: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, row), codegen
+
+
+@intrinsic
+def address_of(typing_context: Any, array: Any) -> Any:
+    """``array.ctypes.data``, for elements of any type. The caller keeps `array` alive."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(view.data, ir.IntType(64))
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def copy_bytes(typing_context: Any, target: Any, source: Any, count: Any) -> Any:
+    """``memcpy(target, source, count)`` for addresses."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        to, origin = (builder.inttoptr(a, byte) for a in args[:2])
+        cgutils.raw_memcpy(builder, to, origin, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen

@@ -17,6 +17,7 @@ import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
@@ -29,8 +30,6 @@ __all__ = ["ROWS"]
 TAPS = 8  # rows in a bundle: enough that loading and storing the sums is a fifth of the work
 SUMS = 8192  # sums of a task: 32 KiB in float32, an L1 cache
 SHORT, LONG = 128, 1024  # output positions of a task, at least and at most
-ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
-MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
 SERIAL = 20_000  # products below which waking a second thread costs more than it brings
 
 
@@ -52,21 +51,6 @@ class Geometry(NamedTuple):
     mode: int
     block: int  # output positions of a task
     channel_blocks: int
-
-
-@inner(inline="always")
-def source(position, size, mode):
-    """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
-    if 0 <= position < size:
-        return position
-    if mode == ZEROS:
-        return -1
-    if mode == REPLICATE:
-        return 0 if position < 0 else size - 1
-    if mode == CIRCULAR:
-        return position % size
-    position %= max(1, 2 * (size - 1))
-    return min(position, max(0, 2 * (size - 1) - position))
 
 
 @inner

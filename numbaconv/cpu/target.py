@@ -15,7 +15,8 @@ __all__ = ["Tile", "tiles", "vector_bytes"]
 class Tile:
     """A register tile: MR output channels times NR vectors of positions, as accumulators.
 
-    Its loop needs ``MR * NR`` registers for them, NR for the inputs, and one for a broadcast weight.
+    Its loop needs ``MR * NR`` registers for them and NR for a row of vectors; where the instruction set cannot broadcast from
+    memory, one more for the scalar.
     """
 
     MR: int
@@ -27,7 +28,7 @@ class Tile:
     @property
     def registers(self) -> int:
         """How many vector registers the tile takes."""
-        return self.MR * self.NR + self.NR + 1
+        return self.MR * self.NR + self.NR
 
 
 # Of 32 registers (AVX-512, NEON) and of 16 (AVX2). Wide tiles load least; the others fit channels and positions better.

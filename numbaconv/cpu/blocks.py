@@ -1,0 +1,149 @@
+"""Padded copies of a part of the input, in the compute dtype: what kernels read where padding or dtype keeps them from the array itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numbaconv.cpu.float16 import load
+from numbaconv.cpu.intrinsics import address_of, as_contiguous, copy_bytes, owned
+from numbaconv.cpu.jit import inner
+from numbaconv.cpu.simd import call
+
+__all__ = ["MODES", "aligned", "copy_channels_first", "copy_channels_last", "copy_transposed", "inside", "source"]
+
+ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
+MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
+
+
+@inner(inline="always")
+def source(position, size, mode):
+    """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
+    if 0 <= position < size:
+        return position
+    if mode == ZEROS:
+        return -1
+    if mode == REPLICATE:
+        return 0 if position < 0 else size - 1
+    if mode == CIRCULAR:
+        return position % size
+    position %= max(1, 2 * (size - 1))
+    return min(position, max(0, 2 * (size - 1) - position))
+
+
+@inner(inline="always")
+def inside(first, count, size):
+    """Return low and high: ``0 <= first + i < size`` for the i from low to high - 1 of those from 0 to count - 1."""
+    low = min(count, max(0, -first))
+    return low, max(low, min(count, size - first))
+
+
+@inner
+def copy_line(target, line, same):
+    """target[i] = line[i], for a target in C order."""
+    if same and line.strides[0] == line.itemsize:
+        copy_bytes(address_of(target), address_of(line), line.size * line.itemsize)
+    elif line.strides[0] == line.itemsize:
+        adjacent = as_contiguous(line)
+        for i in range(adjacent.shape[0]):
+            target[i] = load(adjacent[i])
+    else:
+        for i in range(line.shape[0]):
+            target[i] = load(line[i])
+
+
+@inner
+def copy_channels_first(block, image, d, y0, x0, step_d, mode, same):
+    """block[c, kd, i, j] = image[c, d + kd * step_d, y0 + i, x0 + j], padded."""
+    channels, size_d, size_h, size_w = image.shape
+    _, depth, rows, columns = block.shape
+    low, high = inside(x0, columns, size_w)
+    for c in range(channels):
+        for kd in range(depth):
+            z = source(d + kd * step_d, size_d, mode)
+            for i in range(rows):
+                y = source(y0 + i, size_h, mode)
+                row = block[c, kd, i]
+                if z < 0 or y < 0:
+                    row[:] = 0
+                    continue
+                line = image[c, z, y]
+                copy_line(row[low:high], line[x0 + low : x0 + high], same)
+                for j in range(low):
+                    x = source(x0 + j, size_w, mode)
+                    row[j] = 0
+                    if x >= 0:
+                        row[j] = load(line[x])
+                for j in range(high, columns):
+                    x = source(x0 + j, size_w, mode)
+                    row[j] = 0
+                    if x >= 0:
+                        row[j] = load(line[x])
+
+
+@inner
+def copy_channels_last(block, image, d, y0, x0, step_d, mode, same):
+    """block[kd, i, j, c] = image[c, d + kd * step_d, y0 + i, x0 + j], padded; channels that the image lacks are zeros."""
+    channels, size_d, size_h, size_w = image.shape
+    depth, rows, columns, pitch = block.shape
+    low, high = inside(x0, columns, size_w)
+    whole = same and pitch == channels and image.strides[0] == image.itemsize and image.strides[3] == channels * image.itemsize
+    for kd in range(depth):
+        z = source(d + kd * step_d, size_d, mode)
+        for i in range(rows):
+            y = source(y0 + i, size_h, mode)
+            if z < 0 or y < 0:
+                block[kd, i] = 0
+                continue
+            j = 0
+            while j < columns:
+                pixel = block[kd, i, j]
+                if whole and j == low and low < high:
+                    pixels = high - low
+                    copy_bytes(address_of(pixel), address_of(image[:, z, y, x0 + low]), pixels * channels * image.itemsize)
+                    j = high
+                    continue
+                x = source(x0 + j, size_w, mode)
+                if x < 0:
+                    pixel[:] = 0
+                else:
+                    copy_line(pixel[:channels], image[:, z, y, x], same)
+                    pixel[channels:] = 0
+                j += 1
+
+
+@inner
+def copy_transposed(block, image, d, y0, x0, step_d, mode, transposing):
+    """As :func:`copy_channels_last`, for an image whose columns are adjacent; `transposing` is the address of what transposes."""
+    channels, size_d, size_h, size_w = image.shape
+    depth, rows, columns, pitch = block.shape
+    low, high = inside(x0, columns, size_w)
+    for kd in range(depth):
+        z = source(d + kd * step_d, size_d, mode)
+        for i in range(rows):
+            y = source(y0 + i, size_h, mode)
+            row = block[kd, i]
+            if z < 0 or y < 0:
+                row[:] = 0
+                continue
+            if low < high:
+                call(
+                    transposing, address_of(image[0, z, y, x0 + low :]), image.strides[0], channels, high - low,
+                    address_of(row[low]), row.strides[0], 0, 0,
+                )  # fmt: skip
+            for j in range(columns):
+                if low <= j < high:
+                    row[j, channels:] = 0
+                    continue
+                x = source(x0 + j, size_w, mode)
+                row[j] = 0
+                if x >= 0:
+                    copy_line(row[j, :channels], image[:, z, y, x], False)
+
+
+@inner
+def aligned(count, like):
+    """An array of `count` elements, as those of `like`, that begins on a cache line: vectors across two lines cost double."""
+    size = like.itemsize
+    memory = np.empty(count + 64 // size, like.dtype)
+    first = (-memory.ctypes.data) % 64 // size
+    return owned(memory[first : first + count])

@@ -1,0 +1,59 @@
+"""How counts are cut into even pieces, and positions into register tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cpu.jit import inner
+from numbaconv.cpu.target import Tile
+
+__all__ = ["cuts_for", "even", "find_cut", "pieces", "tile_cycles"]
+
+
+def even(total: int, part: int) -> int:
+    """A part no larger than `part` that cuts the total into as many, but even, pieces."""
+    return -(-total // -(-total // part))
+
+
+def pieces(count: int, most: int) -> tuple[int, int, int, int]:
+    """Cut a count into even pieces no larger than `most`: so many of one size, so many of a size one less."""
+    parts = -(-count // most)
+    size = -(-count // parts)
+    smaller = parts * size - count
+    return parts - smaller, size, smaller, size - 1 if smaller else 0
+
+
+def tile_cycles(positions: int, vectors: int, taps: int) -> float:
+    """Predict the cycles of one call of the microkernel along channels.
+
+    A cycle a product of vectors, if there are enough to hide their latency of 4 cycles at 2 a cycle, and if the vectors of weights
+    arrive in time, which come from the L2 cache at half a vector a cycle; 20 to start and 2 a sum to store.
+    """
+    return 20 + taps * max(8, positions * vectors, 2 * vectors + positions / 2) + 2 * positions * vectors
+
+
+def cuts_for(counts: Iterable[int], tile: Tile, compile: Callable[[Tile], Any]) -> tuple[np.ndarray, list]:
+    """Return what :func:`find_cut` searches, and what to keep as long as that is in use.
+
+    Row by row: the count, then twice how many tiles of how many positions, and the address of their microkernel.
+    """
+    rows, kept = [], []
+    for count in sorted(set(counts)):
+        a, size_a, b, size_b = pieces(count, tile.MR)
+        micros = [compile(Tile(size, tile.NR)) if size else None for size in (size_a, size_b)]
+        kept += micros
+        addresses = [micro.address if micro else 0 for micro in micros]
+        rows.append([[count, 0, 0], [a, size_a, addresses[0]], [b, size_b, addresses[1]]])
+    return np.array(rows, np.int64), kept
+
+
+@inner
+def find_cut(cuts, count):
+    """The rows (tiles, positions of a tile, address of the microkernel) for a count."""
+    for i in range(cuts.shape[0]):
+        if cuts[i, 0, 0] == count:
+            return cuts[i, 1:]
+    return cuts[0, :0]

@@ -1,0 +1,336 @@
+"""Winograd convolution: tiles of m x m outputs of a k x k kernel from (m + k - 1)^2 values a channel, block by block in the L2 cache.
+
+A task takes some lines of tiles, which may be of several images. It copies the input that they read, padded and with channels last,
+transforms it into ``V[element, tile, channel]`` with lanes along channels, and for each panel of output channels multiplies it by
+the transformed weights, element by element, with the microkernel, and transforms the values back. The sum over channels, and
+over the depth of the kernel, happens between the transforms. The transforms are in ``toom.py``. The simple case to read
+first: one image, one group, depth 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import int64, prange, types
+
+from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cpu.blocks import MODES, aligned, copy_channels_last, copy_transposed
+from numbaconv.cpu.cutting import cuts_for, even, find_cut, pieces, tile_cycles
+from numbaconv.cpu.epilogue import Epilogue
+from numbaconv.cpu.intrinsics import address_of, owned
+from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.microkernel import along_channels
+from numbaconv.cpu.plan import record, record_type
+from numbaconv.cpu.simd import call, lanes
+from numbaconv.cpu.store import finish, store, transpose
+from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.toom import input_transform, output_transform, weight_matrix
+from numbaconv.spec import ConvSpec
+
+__all__ = ["WINOGRAD2", "WINOGRAD4"]
+
+
+@inner
+def transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p):
+    """values[element, tile, (kd, c)] = the transformed input of tiles `tile0` on of the lines from `line0` to `line1` - 1."""
+    image = input[0, group]
+    channels, size = image.shape[0], values.itemsize
+    wide = (tiles - 1) * p.m_w + p.extent_w
+    most = (min(p.lines, line1 - line0) - 1) * p.m_h + p.extent_h
+    memory = aligned(most * wide * p.chunk, values)
+    line = line0
+    while line < line1:
+        number, first = line // p.lines, line % p.lines
+        count = min(p.lines - first, line1 - line)
+        n, d = number // out_d, number % out_d
+        high = (count - 1) * p.m_h + p.extent_h
+        y, x = first * p.m_h - p.low_h, tile0 * p.m_w - p.low_w
+        for kd in range(p.kernel_d):
+            z = d * p.stride_d + kd * p.dilation_d - p.low_d
+            for c in range(0, p.pitch, p.chunk):
+                pitch = min(p.chunk, p.pitch - c)
+                some = input[n, group, c : min(channels, c + pitch)]
+                copy = owned(memory[: high * wide * pitch]).reshape(1, high, wide, pitch)
+                if p.transposing_in != 0 and input.strides[5] == input.itemsize:
+                    copy_transposed(copy, some, z, y, x, 1, p.mode, p.transposing_in)
+                else:
+                    copy_channels_last(copy, some, z, y, x, 1, p.mode, p.same)
+                for i in range(count):
+                    for j in range(tiles):
+                        tile = (line - line0 + i) * tiles + j
+                        call(
+                            p.call_input, address_of(copy[0, i * p.m_h, j * p.m_w]), copy.strides[1], copy.strides[2],
+                            address_of(values[0, tile, kd * p.pitch + c :]), values.strides[0], pitch * size // p.vector, 0, 0,
+                        )  # fmt: skip
+        line += count
+
+
+@inner
+def multiply(products, values, weights, offsets, cut):
+    """products[element, tile, o] = sum over k of values[element, tile, k] * weights[element, k, o]."""
+    table, count = offsets.ctypes.data, offsets.size
+    pixel, row = values.strides[1], products.strides[1]
+    for e in range(values.shape[0]):
+        at, to, panel = address_of(values[e]), address_of(products[e]), address_of(weights[e])
+        for number, positions, micro in cut:
+            for _ in range(number):
+                call(micro, at, table, count, panel, to, row, pixel, 0)
+                at += positions * pixel
+                to += positions * row
+
+
+@inner
+def transform_output(products, output, group, o0, o1, line0, line1, tile0, tiles, sums, bias, residual, activation, p):
+    """Transform the products back, finish and store them."""
+    out_d, out_h, out_w = output.shape[3:]
+    w0 = tile0 * p.m_w
+    w1 = min(out_w, w0 + tiles * p.m_w)
+    line = line0
+    size = products.itemsize
+    while line < line1:
+        number, first = line // p.lines, line % p.lines
+        count = min(p.lines - first, line1 - line)
+        n, d = number // out_d, number % out_d
+        for i in range(count):
+            h0 = (first + i) * p.m_h
+            h1 = min(out_h, h0 + p.m_h)
+            for j in range(tiles):
+                tile = (line - line0 + i) * tiles + j
+                call(
+                    p.call_output, address_of(products[0, tile]), products.strides[0], address_of(sums[0, j * p.m_w]),
+                    sums.strides[0], sums.strides[1], products.shape[2] * size // p.vector, 0, 0,
+                )  # fmt: skip
+            if not p.plain:
+                more = residual[n, group, o0:o1, d, h0:h1, w0:w1] if p.has_residual else residual[0, 0, :, 0]
+                finish(sums, h1 - h0, w1 - w0, more, p.has_residual != 0, bias[group, o0:o1], activation)
+            store(output[n, group, o0:o1, d, h0:h1, w0:w1], sums, p.transposing_out)
+        line += count
+
+
+@inner
+def task(number, input, weight, output, bias, residual, activation, cuts, plan):
+    """Compute some lines of tiles of one group, for some panels of channels."""
+    p = plan[0]
+    batch, groups, outs, out_d, out_h, out_w = output.shape
+    number, panel_block = number // p.panel_blocks, number % p.panel_blocks
+    number, column_block = number // p.column_blocks, number % p.column_blocks
+    number, line_block = number // p.line_blocks, number % p.line_blocks
+    group = number
+    lines = batch * out_d * p.lines
+    line0 = line_block * p.task_lines
+    line1 = min(lines, line0 + p.task_lines)
+    tile0 = column_block * p.task_tiles
+    tiles = min(p.tiles, tile0 + p.task_tiles) - tile0
+    count = (line1 - line0) * tiles
+
+    cut = find_cut(cuts, count)
+    depth, width = p.kernel_d * p.pitch, weight.shape[4]
+    values = aligned(p.elements * count * depth, weight).reshape(p.elements, count, depth)
+    products = aligned(p.elements * count * width, weight).reshape(p.elements, count, width)
+    sums = aligned(p.m_h * tiles * p.m_w * width, weight).reshape(p.m_h, tiles * p.m_w, width)
+    offsets = np.empty(weight.shape[3], np.int64)
+    channels = input.shape[2]
+    for kd in range(p.kernel_d):
+        for c in range(channels):
+            offsets[kd * channels + c] = (kd * p.pitch + c) * weight.itemsize
+    transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p)
+    panel0 = panel_block * p.panels
+    for panel in range(panel0, min(weight.shape[1], panel0 + p.panels)):
+        multiply(products, values, weight[group, panel], offsets, cut)
+        o0 = panel * width
+        o1 = min(outs, o0 + width)
+        transform_output(products, output, group, o0, o1, line0, line1, tile0, tiles, sums, bias, residual, activation, p)
+
+
+@inner(inline="always")
+def tasks(output, plan):
+    """How many tasks there are."""
+    p = plan[0]
+    return output.shape[1] * p.line_blocks * p.column_blocks * p.panel_blocks
+
+
+@kernel(parallel=True)
+def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
+    """All tasks, over the threads."""
+    for number in prange(tasks(output, plan)):
+        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
+
+
+@kernel
+def in_series(input, weight, output, bias, residual, activation, cuts, plan):
+    """All tasks, in the calling thread."""
+    for number in range(tasks(output, plan)):
+        task(number, input, weight, output, bias, residual, activation, cuts, plan)
+
+
+# ---------------------------------------------------------------- blocking
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut into tasks, and what that should cost."""
+
+    seconds: float
+    NR: int
+    MR: int  # at most
+    lines: int  # of tiles, of a task
+    tiles: int  # of a line, of a task
+    panels: int  # of output channels, of a task
+
+
+class Shape(NamedTuple):
+    """What F(m, k) makes of a problem."""
+
+    m: tuple[int, int]
+    k: tuple[int, int]
+    lines: int  # of tiles in an image
+    tiles: int  # in a line
+    pitch: int  # channels, and zeros up to whole vectors, and no multiple of a page
+    elements: int  # of a transformed tile
+
+
+def shape(spec: ConvSpec, m: int) -> Shape:
+    """Return the tiles of a problem; an axis along which the kernel has one tap is not transformed."""
+    k = spec.kernel_size[1:]
+    sizes = tuple(1 if taps == 1 else m for taps in k)
+    down, across = (-(-n // size) for n, size in zip(spec.output_size[1:], sizes, strict=True))
+    vector = lanes(spec.dtypes.compute)
+    pitch = -(-spec.weight_shape[2] // vector) * vector
+    if pitch * spec.dtypes.compute.itemsize % 1024 == 0:
+        pitch += vector
+    elements = math.prod(size + taps - 1 for size, taps in zip(sizes, k, strict=True))
+    return Shape(sizes, k, down, across, pitch, elements)
+
+
+def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Blocking]:
+    """Yield the ways to cut a problem for a register tile."""
+    s = shape(spec, m)
+    lines = spec.batch * spec.output_size[0] * s.lines
+    panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
+    for wide in {s.tiles, even(s.tiles, -(-s.tiles // 2)), even(s.tiles, -(-s.tiles // 4))}:
+        high = lines
+        while high:
+            for split in (1, 2, 4, 8):
+                if split <= panels:
+                    cut = Blocking(0, tile.NR, tile.MR, high, wide, even(panels, -(-panels // split)))
+                    yield cut._replace(seconds=seconds(spec, m, cut, threads))
+            high = even(lines, -(-high // 2)) if high > 1 else 0
+
+
+def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
+    """Predict the time of one call."""
+    s = shape(spec, m)
+    itemsize, vector = spec.dtypes.compute.itemsize, lanes(spec.dtypes.compute)
+    depth, width = spec.kernel_size[0] * s.pitch, cut.NR * vector
+    taps = spec.kernel_size[0] * spec.weight_shape[2]
+    count = cut.lines * cut.tiles
+    values, weights = s.elements * count * depth * itemsize, s.elements * taps * width * itemsize
+    copied = cut.lines * s.m[0] * (cut.tiles * s.m[1] + s.k[1]) * depth * (1 + (s.k[0] - 1) / s.m[0] / min(cut.lines, s.lines))
+    transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
+    tiles_of = sum(n * tile_cycles(r, cut.NR, taps) for n, r in _pairs(count, cut.MR) if n)
+    multiplying = cut.panels * s.elements * tiles_of * 0.28e-9
+    nearby = values + 2 * s.elements * count * width * itemsize
+    streaming = cut.panels * (weights * (0.03e-9 if spec.groups * weights * cut.panels < 16e6 else 0.08e-9) + max(0, nearby - 700e3) * 0.05e-9) + max(0, nearby - 700e3) * 0.15e-9
+    outputs = count * math.prod(s.m) * width
+    storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
+    blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
+    panels = -(-spec.weight_shape[1] // width)
+    return -(-blocks * -(-panels // cut.panels) // threads) * (transforming + multiplying + streaming + storing)
+
+
+def _pairs(count: int, most: int) -> tuple[tuple[int, int], ...]:
+    a, size_a, b, size_b = pieces(count, most)
+    return (a, size_a), (b, size_b)
+
+
+@lru_cache(maxsize=1024)
+def blocking(spec: ConvSpec, m: int) -> Blocking:
+    """Return the blocking that should be fastest on all threads."""
+    threads = numba.config.NUMBA_NUM_THREADS
+    return min((b for tile in tiles() for b in blockings(spec, m, tile, threads)), key=lambda b: b.seconds)
+
+
+# ---------------------------------------------------------------- the algorithms
+
+
+def why_not(spec: ConvSpec, m: int) -> str | None:
+    """Say so for what F(m, k) does not apply to, or would make too inaccurate."""
+    if spec.dtypes.compute.kind != "f":
+        return f"its transforms have fractions, which {spec.dtypes.compute} has not"
+    if set(spec.stride[1:]) != {1} or set(spec.dilation[1:]) != {1}:
+        return "strides and dilations leave its tiles nothing to share"
+    if set(spec.kernel_size[1:]) not in ({3}, {1, 3}):
+        return f"kernels of 3 x 3, 1 x 3 and 3 x 1 have such tiles, {spec.kernel_size[1]} x {spec.kernel_size[2]} has not"
+    return None
+
+
+def prepare(spec: ConvSpec, m: int) -> Runner:
+    """Compile for the spec's dtypes, and return what calls the kernel."""
+    if not math.prod(spec.output_shape):
+        return lambda ops: None
+    cut, s = blocking(spec, m), shape(spec, m)
+    input, compute, out = spec.dtypes
+    lines = spec.batch * spec.output_size[0] * s.lines
+    panels = -(-spec.weight_shape[1] // (cut.NR * lanes(compute)))
+    last_lines, last_tiles = (n - (-(-n // part) - 1) * part for n, part in ((lines, cut.lines), (s.tiles, cut.tiles)))
+    counts = {a * b for a in (cut.lines, last_lines) for b in (cut.tiles, last_tiles)}
+    cuts, kept = cuts_for(counts, Tile(cut.MR, cut.NR), lambda tile: along_channels(tile, compute))
+    finish = Epilogue(spec)
+    forth, back, across = input_transform(s.m, s.k, compute), output_transform(s.m, s.k, compute), transpose(compute)
+    plan = record(
+        stride_d=spec.stride[0], dilation_d=spec.dilation[0], kernel_d=spec.kernel_size[0],
+        low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
+        extent_h=s.m[0] + s.k[0] - 1, extent_w=s.m[1] + s.k[1] - 1, m_h=s.m[0], m_w=s.m[1],
+        lines=s.lines, tiles=s.tiles, elements=s.elements, pitch=s.pitch, chunk=min(s.pitch, 4 * lanes(compute)),
+        mode=MODES[spec.padding_mode], same=input == compute, vector=lanes(compute) * compute.itemsize,
+        plain=not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
+        transposing_in=across.address if input == compute else 0, transposing_out=across.address if out == compute else 0,
+        call_input=forth.address, call_output=back.address,
+        task_lines=cut.lines, line_blocks=-(-lines // cut.lines), task_tiles=cut.tiles, column_blocks=-(-s.tiles // cut.tiles),
+        panels=cut.panels, panel_blocks=-(-panels // cut.panels),
+    )  # fmt: skip
+    arrays = (strided(input, 6), contiguous(compute, 5), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
+    signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
+    launch = launcher(in_series, in_parallel, False, signature)
+
+    def run(ops: Operands, kept: tuple = (kept, forth, back, across)) -> None:
+        bias, residual, _, activation = finish.arguments(ops)
+        launch(ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan)
+
+    return run
+
+
+def pack(spec: ConvSpec, m: int, weight: np.ndarray) -> np.ndarray:
+    """Return the transformed weight as panels ``(groups, panels, elements, kd * channels, NR * lanes)`` in the compute dtype."""
+    groups, outs, channels, depth, *k = weight.shape
+    s = shape(spec, m)
+    width = blocking(spec, m).NR * lanes(spec.dtypes.compute)
+    taps = weight.astype(np.float64).transpose(0, 4, 5, 3, 2, 1).reshape(groups, math.prod(k), depth * channels * outs)
+    values = (weight_matrix(s.m, s.k) @ taps).reshape(groups, s.elements, depth * channels, outs)
+    panels = np.zeros((groups, s.elements, depth * channels, -(-outs // width) * width), spec.dtypes.compute)
+    panels[..., :outs] = values
+    panels = panels.reshape(groups, s.elements, depth * channels, -1, width)
+    return np.ascontiguousarray(panels.transpose(0, 3, 1, 2, 4))
+
+
+def winograd(m: int) -> Algorithm:
+    """Return the algorithm for tiles of m x m outputs."""
+    return Algorithm(
+        name=f"winograd{m}",
+        backend="cpu",
+        summary=f"F({m}x{m}, 3x3), transformed and multiplied block by block in the L2 cache",
+        why_not=lambda spec: why_not(spec, m),
+        cost=lambda spec: 5e-6 + (blocking(spec, m).seconds if math.prod(spec.output_shape) else 0),
+        pack=lambda spec, weight: pack(spec, m, weight),
+        prepare=lambda spec: prepare(spec, m),
+        sums_directly=False,
+        packing=lambda spec: blocking(spec, m).NR,
+    )
+
+
+WINOGRAD2, WINOGRAD4 = winograd(2), winograd(4)
