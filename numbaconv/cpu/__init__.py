@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbaconv.cpu.depthwise import DEPTHWISE
 from numbaconv.cpu.direct import DIRECT
 from numbaconv.cpu.jit import cache_folder
 from numbaconv.cpu.pixels import PIXELS
@@ -10,7 +11,7 @@ from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
-ALGORITHMS = (DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
+ALGORITHMS = (DEPTHWISE, DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
 
 
 def why_unavailable() -> str | None:

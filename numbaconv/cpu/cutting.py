@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cpu.jit import inner
-from numbaconv.cpu.target import Tile
 
-__all__ = ["cuts_for", "even", "find_cut", "pieces", "tile_cycles"]
+__all__ = ["cuts_for", "even", "find_cut", "pieces", "tile_cycles", "tiles_of"]
 
 
 def even(total: int, part: int) -> int:
@@ -26,6 +25,12 @@ def pieces(count: int, most: int) -> tuple[int, int, int, int]:
     return parts - smaller, size, smaller, size - 1 if smaller else 0
 
 
+def tiles_of(count: int, most: int) -> list[tuple[int, int]]:
+    """The same as pairs (how many, size)."""
+    a, size_a, b, size_b = pieces(count, most)
+    return [(n, size) for n, size in ((a, size_a), (b, size_b)) if n]
+
+
 def tile_cycles(positions: int, vectors: int, taps: int) -> float:
     """Predict the cycles of one call of the microkernel along channels.
 
@@ -35,24 +40,24 @@ def tile_cycles(positions: int, vectors: int, taps: int) -> float:
     return 20 + taps * max(8, positions * vectors, 2 * vectors + positions / 2) + 2 * positions * vectors
 
 
-def cuts_for(counts: Iterable[int], tile: Tile, compile: Callable[[Tile], Any]) -> tuple[np.ndarray, list]:
+def cuts_for(counts: Iterable[int], most: int, compile: Callable[[int], Any]) -> tuple[np.ndarray, list]:
     """Return what :func:`find_cut` searches, and what to keep as long as that is in use.
 
-    Row by row: the count, then twice how many tiles of how many positions, and the address of their microkernel.
+    Row by row: the count, then twice how many pieces of what size, and the address of the vector function for such a piece.
     """
-    rows, kept = [], []
-    for count in sorted(set(counts)):
-        a, size_a, b, size_b = pieces(count, tile.MR)
-        micros = [compile(Tile(size, tile.NR)) if size else None for size in (size_a, size_b)]
-        kept += micros
-        addresses = [micro.address if micro else 0 for micro in micros]
+    rows, kept = [[[0] * 3] * 3], []
+    for count in sorted(set(counts) - {0}):
+        a, size_a, b, size_b = pieces(count, most)
+        functions = [compile(size) if size else None for size in (size_a, size_b)]
+        kept += functions
+        addresses = [function.address if function else 0 for function in functions]
         rows.append([[count, 0, 0], [a, size_a, addresses[0]], [b, size_b, addresses[1]]])
     return np.array(rows, np.int64), kept
 
 
 @inner
 def find_cut(cuts, count):
-    """The rows (tiles, positions of a tile, address of the microkernel) for a count."""
+    """The rows (pieces, size, address of the vector function) for a count."""
     for i in range(cuts.shape[0]):
         if cuts[i, 0, 0] == count:
             return cuts[i, 1:]

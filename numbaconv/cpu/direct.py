@@ -20,8 +20,9 @@ from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, copy_channels_first, copy_channels_last
+from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
-from numbaconv.cpu.intrinsics import address_of
+from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.plan import record, record_type
@@ -52,26 +53,20 @@ def fill_offsets(offsets, channels, channel, depth, row, column, p):
 
 
 @inner
-def multiply_rows(sums, sums_row, sums_pixel, rows, origin, row, step, offsets, weights, last, p):
+def multiply_rows(sums, sums_row, sums_pixel, rows, origin, row, step, offsets, weights, cut):
     """Sum `rows` rows of output positions for one panel of channels."""
-    tiles_a, size_a, call_a, tiles_b, size_b, call_b = p.tiles_a, p.size_a, p.call_a, p.tiles_b, p.size_b, p.call_b
-    if last:
-        tiles_a, size_a, call_a, tiles_b, size_b, call_b = p.last_tiles_a, p.last_size_a, p.last_call_a, p.last_tiles_b, p.last_size_b, p.last_call_b
-    table = offsets.ctypes.data
+    table, taps = offsets.ctypes.data, offsets.size
     for i in range(rows):
         at, to = origin + i * row, sums + i * sums_row
-        for _ in range(tiles_a):
-            call(call_a, at, table, offsets.size, weights, to, sums_pixel, step, 0)
-            at += size_a * step
-            to += size_a * sums_pixel
-        for _ in range(tiles_b):
-            call(call_b, at, table, offsets.size, weights, to, sums_pixel, step, 0)
-            at += size_b * step
-            to += size_b * sums_pixel
+        for number, positions, micro in cut:
+            for _ in range(number):
+                call(micro, at, table, taps, weights, to, sums_pixel, step, 0)
+                at += positions * step
+                to += positions * sums_pixel
 
 
 @inner
-def task(number, input, weight, output, bias, residual, activation, plan):
+def task(number, input, weight, output, bias, residual, activation, cuts, plan):
     """Compute one block of rows for some panels of channels of one group of one image."""
     p = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
@@ -108,7 +103,7 @@ def task(number, input, weight, output, bias, residual, activation, plan):
     fill_offsets(offsets, channels, channel, depth, row, column, p)
     row, step = row * p.stride_h, column * p.stride_w
 
-    width = weight.shape[3]
+    cut, width = find_cut(cuts, columns), weight.shape[3]
     direct = p.plain and output.strides[2] == size
     sums = np.empty((p.sums_rows, columns, width), weight.dtype)
     for panel in range(panel0, panel1):
@@ -118,20 +113,20 @@ def task(number, input, weight, output, bias, residual, activation, plan):
         result = output[n, group, o0:o1, d, h0:h1, w0:w1]
         if direct and o1 - o0 == width:
             multiply_rows(
-                address_of(result), result.strides[1], result.strides[2], rows, origin, row, step, offsets, weights,
-                w1 == out_w, p,
+                address_of(result), result.strides[1], result.strides[2], rows, origin, row, step, offsets, weights, cut,
             )
             continue
         more = residual[n, group, o0:o1, d, h0:h1, w0:w1] if p.has_residual else residual[0, 0, :, 0]
         for i in range(0, rows, p.sums_rows):
             count = min(p.sums_rows, rows - i)
             multiply_rows(
-                address_of(sums), columns * width * size, width * size, count, origin + i * row, row, step, offsets, weights,
-                w1 == out_w, p,
+                address_of(sums), columns * width * size, width * size, count, origin + i * row, row, step, offsets, weights, cut,
             )
             if not p.plain:
                 finish(sums, count, columns, more[:, i:], p.has_residual != 0, bias[group, o0:o1], activation)
             store(result[:, i : i + count], sums, p.transposing)
+    keep(block)
+    keep(offsets)
 
 
 @inner(inline="always")
@@ -143,17 +138,17 @@ def tasks(output, plan):
 
 
 @kernel(parallel=True)
-def in_parallel(input, weight, output, bias, residual, activation, plan):
+def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
     """All tasks, over the threads."""
     for number in prange(tasks(output, plan)):
-        task(int64(number), input, weight, output, bias, residual, activation, plan)
+        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
 
 
 @kernel
-def in_series(input, weight, output, bias, residual, activation, plan):
+def in_series(input, weight, output, bias, residual, activation, cuts, plan):
     """All tasks, in the calling thread."""
     for number in range(tasks(output, plan)):
-        task(number, input, weight, output, bias, residual, activation, plan)
+        task(number, input, weight, output, bias, residual, activation, cuts, plan)
 
 
 # ---------------------------------------------------------------- blocking
@@ -181,11 +176,6 @@ def span(spec: ConvSpec, rows: int, columns: int) -> int:
         (n - 1) * s + e for n, s, e in zip((rows, columns), spec.stride[1:], spec.kernel_extent[1:], strict=True)
     )
     return spec.weight_shape[2] * spec.kernel_size[0] * math.prod(sizes)
-
-
-def even(total: int, part: int) -> int:
-    """A part no larger than `part` that cuts the total into as many, but even, pieces."""
-    return -(-total // -(-total // part))
 
 
 def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
@@ -219,10 +209,7 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
     if not in_place(spec):
         lines = (1 if spec.channels_last else spec.weight_shape[2]) * spec.kernel_size[0] * cut.rows * spec.stride[1]
         packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * 0.05e-9 * scale
-    count_a, size_a, count_b, size_b = pieces(cut.columns, cut.MR)
-    cycles = sum(
-        n * (20 + taps * max(8, m * cut.NR) + 2 * m * cut.NR) for n, m in ((count_a, size_a), (count_b, size_b)) if n
-    )
+    cycles = sum(n * tile_cycles(m, cut.NR, taps) for n, m in tiles_of(cut.columns, cut.MR))
     multiplying = cut.panels * cut.rows * cycles * 0.28e-9
     # weights stream from the L3 cache once a task, from L2 for each row
     streaming = cut.panels * taps * width * 4 * scale * (0.03e-9)
@@ -239,16 +226,6 @@ def blocking(spec: ConvSpec) -> Blocking:
     return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
 
 
-def pieces(count: int, most: int) -> tuple[int, int, int, int]:
-    """Cut a count into even pieces no larger than `most`: so many of one size, so many of a size one less."""
-    if count == 0:
-        return 0, 0, 0, 0
-    parts = -(-count // most)
-    size = -(-count // parts)
-    smaller = parts * size - count
-    return parts - smaller, size, smaller, size - 1 if smaller else 0
-
-
 # ---------------------------------------------------------------- the algorithm
 
 
@@ -260,18 +237,13 @@ def why_not(spec: ConvSpec) -> str | None:
 
 def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtypes, and return what calls the kernel."""
+    if not math.prod(spec.output_shape):
+        return lambda ops: None
     cut = blocking(spec)
     input, compute, out = spec.dtypes
-    kept, fields = [], {}
     _, out_h, out_w = spec.output_size
     last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
-    for prefix, columns in (("", cut.columns), ("last_", last)):
-        counts = pieces(columns, cut.MR)
-        for letter, n, m in (("a", *counts[:2]), ("b", *counts[2:])):
-            micro = along_channels(Tile(m, cut.NR), compute) if m else None
-            kept.append(micro)
-            fields |= {f"{prefix}tiles_{letter}": n, f"{prefix}size_{letter}": m}
-            fields |= {f"{prefix}call_{letter}": micro.address if micro else 0}
+    cuts, kept = cuts_for({cut.columns, last}, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     width = cut.NR * lanes(compute)
     panels = -(-spec.weight_shape[1] // width)
     finish = Epilogue(spec)
@@ -287,15 +259,14 @@ def prepare(spec: ConvSpec) -> Runner:
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
         sums_rows=max(1, min(cut.rows, SUMS_BYTES // (cut.columns * width * compute.itemsize))),
-        **fields,
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
-    signature = (*arrays, types.int64, record_type(plan))
+    signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
     launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
 
-    def run(ops: Operands, kept: list = kept) -> None:
+    def run(ops: Operands, kept: tuple = (kept, transposing)) -> None:
         bias, residual, _, activation = finish.arguments(ops)
-        launch(ops.input, ops.weight, ops.output, bias, residual, activation, plan)
+        launch(ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan)
 
     return run
 

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "owned"]
+__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "keep", "owned"]
 
 
 @intrinsic
@@ -81,3 +81,9 @@ def copy_bytes(typing_context: Any, target: Any, source: Any, count: Any) -> Any
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def keep(typing_context: Any, array: Any) -> Any:
+    """Nothing: an array whose address is in use has to be named after its last use, or Numba frees it before."""
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()

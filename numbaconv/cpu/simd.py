@@ -206,12 +206,20 @@ class Code:
 
     def mask(self, count: Value) -> Value:
         """The mask of the lanes whose number is less than `count`."""
+        return self.window(self.constant(0), count)
+
+    def window(self, first: Value, size: Value) -> Value:
+        """The mask of the lanes i for which ``0 <= first + i < size``."""
         kind = ir.VectorType(_WORD, self.lanes)
         numbers = ir.Constant(kind, [_WORD(i) for i in range(self.lanes)])
+        position = self.builder.add(self._spread(first), numbers)
+        return Value(self, self.builder.icmp_unsigned("<", position, self._spread(size)))
+
+    def _spread(self, word: Value) -> Any:
+        kind = ir.VectorType(_WORD, self.lanes)
         undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, count.ir, _INDEX(0))
-        spread = self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), None))
-        return Value(self, self.builder.icmp_signed("<", numbers, spread))
+        first = self.builder.insert_element(undefined, word.ir, _INDEX(0))
+        return self.builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INDEX, self.lanes), None))
 
     def constant(self, value: int) -> Value:
         """A word."""

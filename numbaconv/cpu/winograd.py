@@ -20,9 +20,9 @@ from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_last, copy_transposed
-from numbaconv.cpu.cutting import cuts_for, even, find_cut, pieces, tile_cycles
+from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
-from numbaconv.cpu.intrinsics import address_of, owned
+from numbaconv.cpu.intrinsics import address_of, keep, owned
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.plan import record, record_type
@@ -69,6 +69,7 @@ def transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p):
                             address_of(values[0, tile, kd * p.pitch + c :]), values.strides[0], pitch * size // p.vector, 0, 0,
                         )  # fmt: skip
         line += count
+    keep(memory)
 
 
 @inner
@@ -146,6 +147,7 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
         o0 = panel * width
         o1 = min(outs, o0 + width)
         transform_output(products, output, group, o0, o1, line0, line1, tile0, tiles, sums, bias, residual, activation, p)
+    keep(offsets)
 
 
 @inner(inline="always")
@@ -232,8 +234,8 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     values, weights = s.elements * count * depth * itemsize, s.elements * taps * width * itemsize
     copied = cut.lines * s.m[0] * (cut.tiles * s.m[1] + s.k[1]) * depth * (1 + (s.k[0] - 1) / s.m[0] / min(cut.lines, s.lines))
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
-    tiles_of = sum(n * tile_cycles(r, cut.NR, taps) for n, r in _pairs(count, cut.MR) if n)
-    multiplying = cut.panels * s.elements * tiles_of * 0.28e-9
+    cycles = sum(n * tile_cycles(r, cut.NR, taps) for n, r in tiles_of(count, cut.MR))
+    multiplying = cut.panels * s.elements * cycles * 0.28e-9
     nearby = values + 2 * s.elements * count * width * itemsize
     streaming = cut.panels * (weights * (0.03e-9 if spec.groups * weights * cut.panels < 16e6 else 0.08e-9) + max(0, nearby - 700e3) * 0.05e-9) + max(0, nearby - 700e3) * 0.15e-9
     outputs = count * math.prod(s.m) * width
@@ -241,11 +243,6 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
     panels = -(-spec.weight_shape[1] // width)
     return -(-blocks * -(-panels // cut.panels) // threads) * (transforming + multiplying + streaming + storing)
-
-
-def _pairs(count: int, most: int) -> tuple[tuple[int, int], ...]:
-    a, size_a, b, size_b = pieces(count, most)
-    return (a, size_a), (b, size_b)
 
 
 @lru_cache(maxsize=1024)
@@ -279,7 +276,7 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     panels = -(-spec.weight_shape[1] // (cut.NR * lanes(compute)))
     last_lines, last_tiles = (n - (-(-n // part) - 1) * part for n, part in ((lines, cut.lines), (s.tiles, cut.tiles)))
     counts = {a * b for a in (cut.lines, last_lines) for b in (cut.tiles, last_tiles)}
-    cuts, kept = cuts_for(counts, Tile(cut.MR, cut.NR), lambda tile: along_channels(tile, compute))
+    cuts, kept = cuts_for(counts, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     finish = Epilogue(spec)
     forth, back, across = input_transform(s.m, s.k, compute), output_transform(s.m, s.k, compute), transpose(compute)
     plan = record(
