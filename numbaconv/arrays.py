@@ -6,6 +6,7 @@ address, shape and strides whose elements nobody touches, so that one set of fun
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,11 +16,12 @@ from numbaconv.errors import bad_type, bad_value
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
-    "HOST", "Memory", "Place", "check_out", "describe", "place_of", "result_view", "stored_shape",
-    "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
+    "HOST", "Memory", "Place", "View", "check_out", "describe", "is_plain", "place_of", "result_view", "same_view",
+    "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
 ]  # fmt: skip
 
 Place = Literal["host", "cuda"]
+View = Callable[[np.ndarray], np.ndarray]
 _SIMULATOR = ("numba.cuda.simulator", "numba_cuda.numba.cuda.simulator")
 
 
@@ -33,6 +35,14 @@ def place_of(array: Any) -> Place:
         return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
     except RuntimeError:  # torch's way of saying that a CUDA tensor requires grad; reading it will say so again
         return "cuda"
+
+
+def is_plain(array: Any) -> bool:
+    """Whether this is a NumPy array itself, aligned and in C order: all that its shape and dtype do not tell."""
+    if type(array) is not np.ndarray:
+        return False
+    flags = array.flags
+    return flags.carray or (flags.c_contiguous and flags.aligned)  # carray is both, and writeable
 
 
 class Memory(Protocol):
@@ -153,6 +163,15 @@ def view_weight(weight: np.ndarray, groups: int) -> np.ndarray:
 def view_bias(bias: np.ndarray, groups: int) -> np.ndarray:
     """See a bias as ``(groups, out_channels / groups)``."""
     return bias.reshape(groups, len(bias) // groups)
+
+
+def same_view(array: np.ndarray, view: np.ndarray) -> View:
+    """Return what sees any array like this one, in C order, as `view` sees this one; in one step, whatever led to `view`."""
+    shape, dtype, strides = view.shape, view.dtype, view.strides
+    if view.flags.c_contiguous and view.size == array.size:
+        return lambda a: a.reshape(shape)
+    offset = view.ctypes.data - array.ctypes.data
+    return lambda a: np.ndarray(shape, dtype, a, offset, strides)
 
 
 def stored_shape(spec: ConvSpec, data_format: DataFormat) -> Size:

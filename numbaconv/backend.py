@@ -13,9 +13,10 @@ from numbaconv.algorithm import Algorithm
 from numbaconv.arrays import Place
 from numbaconv.errors import BackendUnavailableError, bad_type, bad_value
 
-__all__ = ["BACKENDS", "Backend", "backends", "choose", "use_backend"]
+__all__ = ["BACKENDS", "ENVIRONMENT", "SETTING", "Backend", "backends", "choose", "chosen", "use_backend"]
 
 ENVIRONMENT = "NUMBACONV_BACKEND"
+SETTING = os.environ.get(ENVIRONMENT, "")  # once: looking it up takes as long as all else that a small call does
 
 
 class Backend(NamedTuple):
@@ -40,7 +41,8 @@ BACKENDS = {
     "cuda": Backend("cuda", "cuda", cuda),
     "reference": Backend("reference", "host", reference),
 }
-_chosen: ContextVar[str | None] = ContextVar("numbaconv_backend", default=None)
+# The backend that calls go to which name none: the with block's, or else the environment's.
+chosen: ContextVar[str | None] = ContextVar("numbaconv_backend", default=SETTING or None)
 
 
 def backends() -> dict[str, str]:
@@ -58,8 +60,8 @@ def backends() -> dict[str, str]:
 def use_backend(backend: str) -> Iterator[None]:
     """Send the calls inside a ``with`` block to one backend, in this thread or task only.
 
-    A call's own ``backend=`` goes before it; it goes before the environment variable ``NUMBACONV_BACKEND``. Arrays that live
-    elsewhere are copied there, and results back.
+    A call's own ``backend=`` goes before it; it goes before the environment variable ``NUMBACONV_BACKEND``, which is read when
+    the package is imported. Arrays that live elsewhere are copied there, and results back.
 
     Parameters
     ----------
@@ -72,23 +74,20 @@ def use_backend(backend: str) -> Iterator[None]:
     BackendUnavailableError
         If it cannot run here; the message says why.
     """
-    token = _chosen.set(_available("backend", backend).name)
+    token = chosen.set(_available("backend", backend).name)
     try:
         yield
     finally:
-        _chosen.reset(token)
+        chosen.reset(token)
 
 
 def choose(backend: str | None, place: Place) -> Backend:
     """Return the backend for data that lives in `place`: the call's, the ``with`` block's, the environment's, or the data's."""
     if backend is not None:
         return _available("backend", backend)
-    chosen = _chosen.get()
-    if chosen is not None:
-        return BACKENDS[chosen]
-    environment = os.environ.get(ENVIRONMENT)
-    if environment:
-        return _available(ENVIRONMENT, environment)
+    name = chosen.get()
+    if name is not None:
+        return _available(ENVIRONMENT, name)  # a with block's was found available when it was entered
     return _available("backend", "cuda") if place == "cuda" else BACKENDS["cpu"]
 
 

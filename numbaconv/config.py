@@ -10,7 +10,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 
-from numbaconv.backend import ENVIRONMENT, backends
+from numbaconv.backend import ENVIRONMENT, SETTING, backends
 from numbaconv.cpu import cache_folder
 from numbaconv.errors import bad_value
 
@@ -78,4 +78,4 @@ def _threads() -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    return {ENVIRONMENT: os.environ.get(ENVIRONMENT, "not set"), "kernel cache": cache_folder()}
+    return {ENVIRONMENT: SETTING or "not set", "kernel cache": cache_folder()}

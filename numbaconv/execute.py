@@ -5,9 +5,8 @@ Nothing is written to ``out`` before everything has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,27 +14,28 @@ from numba.extending import is_jitted
 
 from numbaconv import adjoint, arrays, cuda, spec
 from numbaconv.algorithm import Operands
-from numbaconv.arrays import HOST, Memory, Place
-from numbaconv.backend import Backend, choose
-from numbaconv.dispatch import Explanation, Plan, check_algorithm, check_precision, select
+from numbaconv.arrays import HOST, Memory, Place, is_plain
+from numbaconv.backend import Backend, choose, chosen
+from numbaconv.bound import Memo, Planned, bind, pack
+from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
 from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value
 from numbaconv.options import ConvOptions, frozen
-from numbaconv.problem import Part, Problem, Specs, convolution
+from numbaconv.problem import Problem, Specs, convolution
 from numbaconv.spec import ArraySpec
 
 __all__ = [
     "Call",
     "Packer",
-    "Planned",
     "check",
+    "compute",
     "convolve",
     "describe",
     "explain",
+    "forget",
     "indexed",
     "memory_of",
     "move",
-    "pack",
     "plan_specs",
 ]
 
@@ -52,7 +52,9 @@ ARGUMENTS = {
     "weight_gradient": ("input", "grad_output", "bias", "residual"),
 }
 OPTIONAL = ("bias", "residual")
-Packer = Callable[["Planned", np.ndarray], "list[Any]"]
+Packer = Callable[[Planned, np.ndarray], list[Any]]
+_bound = Memo()
+_SIMPLE = frozenset((int, str, type(None), type))
 
 
 class Call(NamedTuple):
@@ -74,40 +76,43 @@ class Views(NamedTuple):
     residual: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A problem, and for each of its parts the algorithm that computes it."""
-
-    problem: Problem
-    plans: tuple[Plan, ...]
-
-    @property
-    def backend(self) -> Backend:
-        """Where all of it runs."""
-        return self.plans[0].backend
-
-    @cached_property
-    def packed_form(self) -> tuple[Any, ...]:
-        """What the packed weights depend on, beside the weight."""
-        forms = [(str(p.weight), a.algorithm.name, a.algorithm.packing(p.spec), p.spec.dtypes.compute) for p, a in self]
-        return (self.backend.name, *forms)
-
-    def __iter__(self) -> Iterator[tuple[Part, Plan]]:
-        return zip(self.problem.parts, self.plans, strict=True)
-
-
 def memory_of(array: Any) -> Memory:
     """Return the memory that an array, or what NumPy makes one of, lives in."""
     return _MEMORIES[arrays.place_of(array)]
 
 
-def pack(planned: Planned, weight: np.ndarray) -> list[Any]:
-    """Bring a weight into the form that the algorithm of each part reads."""
-    view = planned.problem.view_weight(weight)
-    return [plan.algorithm.pack(plan.spec, view[part.weight]) for part, plan in planned]
+def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: str | None = None, stream: Any = None) -> Any:
+    """Compute one call: as one like it did, or the long way.
+
+    Parameters
+    ----------
+    arrays, options
+        What :class:`Call` and :class:`ConvOptions` hold, in their order. (Making those takes as long as computing.)
+
+    Raises
+    ------
+    ValueError, TypeError, BackendUnavailableError
+        As the public functions say.
+    """
+    input, weight, bias, residual, out = arrays
+    key: tuple | None = None
+    if residual is None and stream is None and is_plain(input) and is_plain(weight) and (bias is None or is_plain(bias)):
+        words = (*options, backend)
+        if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
+            addend = None if bias is None else (bias.shape, bias.dtype)
+            key = (operator, ndim, input.shape, input.dtype, weight.shape, weight.dtype, addend, words, chosen.get())
+            bound = _bound.get(key)
+            if bound is not None and (out is None or bound.takes(out, input, weight, bias)):
+                return bound.compute(input, weight, bias, out)
+    result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
+    if key is not None and planned is not None:
+        bound = bind(planned, input, weight, bias)
+        if bound is not None:
+            _bound.remember(key, bound)
+    return result
 
 
-def convolve(
+def compute(
     operator: str,
     ndim: int,
     call: Call,
@@ -115,14 +120,8 @@ def convolve(
     backend: str | None = None,
     stream: Any = None,
     pack: Packer = pack,
-) -> Any:
-    """Compute one call.
-
-    Raises
-    ------
-    ValueError, TypeError, BackendUnavailableError
-        As the public functions say.
-    """
+) -> tuple[Any, Planned | None]:
+    """Check, plan and compute one call. Also return the plan, if it is that of calls without `out` as well."""
     home = arrays.place_of(call.input)
     target = choose(backend, home)
     if stream is not None and target.place == "host":
@@ -136,25 +135,27 @@ def convolve(
     planned = _plan_views(operator, ndim, views, options, target)
 
     out = None if call.out is None else _MEMORIES[home].view_out(call.out)
+    usual = planned
     if out is not None:
         planned = _plan_for_out(out, planned, operator, ndim, views, options)
+    general = planned if planned is usual else None
     problem = planned.problem
     if out is not None and home == target.place and arrays.writes_directly(out, problem.out_dtype, views):
-        _compute(planned, memory, views, out, pack, stream)
-        return call.out
+        _run(planned, memory, views, out, pack, stream)
+        return call.out, general
     stored = memory.empty(problem.stored_shape, problem.out_dtype, call.input, stream)
     result = problem.see_result(memory.view_out(stored))
-    _compute(planned, memory, views, result, pack, stream)
+    _run(planned, memory, views, result, pack, stream)
     computed = memory.restride(stored, result)
     if home != target.place:
         computed = _MEMORIES[home].from_host(memory.to_host(computed, stream), call.input, stream)
     if out is None:
-        return computed
+        return computed, general
     _MEMORIES[home].copy(call.out, computed, stream)
-    return call.out
+    return call.out, general
 
 
-def _compute(planned: Planned, memory: Memory, views: Views, result: np.ndarray, pack: Packer, stream: Any) -> None:
+def _run(planned: Planned, memory: Memory, views: Views, result: np.ndarray, pack: Packer, stream: Any) -> None:
     problem = planned.problem
     if problem.conjugate is not None and np.iscomplexobj(getattr(views, problem.conjugate)):
         views = views._replace(**{problem.conjugate: memory.conjugate(getattr(views, problem.conjugate), stream)})
@@ -250,6 +251,13 @@ def _plan(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend:
 
 
 _remembered = lru_cache(maxsize=4096)(_plan)
+
+
+def forget() -> None:
+    """Choose and bind anew from now on: what algorithms are chosen by has changed."""
+    for remembered in (select, _remembered):
+        remembered.cache_clear()
+    Memo.forget()
 
 
 def _has_one_meaning(value: Any) -> bool:

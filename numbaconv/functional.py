@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numbaconv.execute import Call, convolve
-from numbaconv.spec import ConvOptions
+from numbaconv.execute import convolve
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -107,8 +106,8 @@ def conv2d(
     array([[[[19., 25.],
              [37., 43.]]]])
     """
-    options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
-    return convolve("conv", 2, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
+    return convolve("conv", 2, (input, weight, bias, residual, out), options, backend, stream)
 
 
 def conv1d(
@@ -160,8 +159,8 @@ def conv1d(
     >>> nc.conv1d([[1.0, 2, 3, 4]], [[[1.0, -1]]])
     array([[-1., -1., -1.]])
     """
-    options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
-    return convolve("conv", 1, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
+    return convolve("conv", 1, (input, weight, bias, residual, out), options, backend, stream)
 
 
 def conv3d(
@@ -213,8 +212,8 @@ def conv3d(
     >>> nc.conv3d(np.ones((1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)))
     array([[[[8.]]]])
     """
-    options = ConvOptions(stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
-    return convolve("conv", 3, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, padding_mode, layout, activation, out_dtype, algorithm, precision)
+    return convolve("conv", 3, (input, weight, bias, residual, out), options, backend, stream)
 
 
 def conv_transpose2d(
@@ -284,10 +283,8 @@ def conv_transpose2d(
     >>> nc.conv_transpose2d(np.array([[[1.0, 2]]]), np.ones((1, 1, 1, 2)), stride=2)
     array([[[1., 1., 2., 2.]]])
     """
-    options = ConvOptions(
-        stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding
-    )
-    return convolve("conv_transpose", 2, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding)
+    return convolve("conv_transpose", 2, (input, weight, bias, residual, out), options, backend, stream)
 
 
 def conv_transpose1d(
@@ -333,10 +330,8 @@ def conv_transpose1d(
     ValueError, TypeError, BackendUnavailableError
         As :func:`conv2d`.
     """
-    options = ConvOptions(
-        stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding
-    )
-    return convolve("conv_transpose", 1, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding)
+    return convolve("conv_transpose", 1, (input, weight, bias, residual, out), options, backend, stream)
 
 
 def conv_transpose3d(
@@ -382,7 +377,5 @@ def conv_transpose3d(
     ValueError, TypeError, BackendUnavailableError
         As :func:`conv2d`.
     """
-    options = ConvOptions(
-        stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding
-    )
-    return convolve("conv_transpose", 3, Call(input, weight, bias, residual, out), options, backend, stream)
+    options = (stride, padding, dilation, groups, "zeros", layout, activation, out_dtype, algorithm, precision, output_padding)
+    return convolve("conv_transpose", 3, (input, weight, bias, residual, out), options, backend, stream)

@@ -11,7 +11,7 @@ import numpy as np
 from numbaconv import dtypes, execute, tuning
 from numbaconv.algorithm import Operands
 from numbaconv.backend import BACKENDS
-from numbaconv.dispatch import aligned, in_seconds, select, usable
+from numbaconv.dispatch import aligned, in_seconds, usable
 from numbaconv.networks import Layer
 from numbaconv.options import ConvOptions
 from numbaconv.spec import ArraySpec, ConvSpec, normalise
@@ -140,8 +140,7 @@ def interleaved(*functions: Callable[[], Any], rounds: int = 7) -> list[float]:
 
 def forget_plans() -> None:
     """Let calls like earlier ones be planned anew."""
-    select.cache_clear()
-    execute._remembered.cache_clear()
+    execute.forget()
 
 
 def _seconds(function: Callable[[], Any], repeats: int) -> float:

@@ -6,18 +6,17 @@ other views.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv import arrays
+from numbaconv.arrays import View
 from numbaconv.spec import ArraySpec, ConvOptions, ConvSpec, DataFormat, Size, normalise
 
 __all__ = ["Part", "Problem", "Specs", "convolution"]
 
-View = Callable[[np.ndarray], np.ndarray]
 WHOLE: Any = Ellipsis
 
 

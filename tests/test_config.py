@@ -5,6 +5,7 @@ import platform
 import numba
 import numpy as np
 import pytest
+from helpers import run_python
 
 import numbaconv as nc
 from numbaconv.cpu import cache_folder
@@ -30,10 +31,10 @@ def test_prints_all_of_it(capsys):
             assert f"  {name}: {value}" in printed
 
 
-def test_follows_the_settings(monkeypatch):
+def test_follows_the_settings():
     assert nc.show_config("dicts")["settings"]["NUMBACONV_BACKEND"] == "not set"
-    monkeypatch.setenv("NUMBACONV_BACKEND", "reference")
-    assert nc.show_config("dicts")["settings"]["NUMBACONV_BACKEND"] == "reference"
+    code = "import numbaconv as nc; print(nc.show_config('dicts')['settings']['NUMBACONV_BACKEND'])"
+    assert run_python(code, env={"NUMBACONV_BACKEND": "reference"}).stdout == "reference\n"
     before = numba.get_num_threads()
     numba.set_num_threads(1)
     try:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -471,7 +472,7 @@ def reference_calls(monkeypatch):
 SMALL = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 2, 2), np.float32)
 
 
-def test_backend_by_argument_block_and_environment(reference_calls, monkeypatch):
+def test_backend_by_argument_and_block(reference_calls):
     def computed_by_reference(**options):
         reference_calls.clear()
         np.testing.assert_array_equal(nc.conv2d(*SMALL, **options), np.full((1, 3, 3, 3), 8))
@@ -486,13 +487,37 @@ def test_backend_by_argument_block_and_environment(reference_calls, monkeypatch)
             assert not computed_by_reference()
         assert computed_by_reference()
     assert not computed_by_reference()
-    monkeypatch.setenv("NUMBACONV_BACKEND", "reference")
-    assert computed_by_reference()
+
+
+IN_ENVIRONMENT = """
+import threading
+import numpy as np, numbaconv as nc
+from numbaconv import reference
+calls, correlate = [], reference.correlate
+reference.correlate = lambda *args: calls.append(1) or correlate(*args)
+x, w = np.ones((1, 2, 4, 4), np.float32), np.ones((3, 2, 2, 2), np.float32)
+op = nc.Conv2d(w)
+def by_reference(**options):
+    calls.clear()
+    nc.conv2d(x, w, **options)
+    thread = threading.Thread(target=op, args=(x,))
+    if not options:
+        thread.start()
+        thread.join()
+    return len(calls)
+"""
+
+
+def test_backend_of_the_environment():
+    checks = """
+for _ in range(2):
+    assert by_reference() == 2
+    assert by_reference(backend="cpu") == 0
     with nc.use_backend("cpu"):
-        assert not computed_by_reference()
-    assert not computed_by_reference(backend="cpu")
-    monkeypatch.setenv("NUMBACONV_BACKEND", "")
-    assert not computed_by_reference()
+        assert by_reference() == 1  # the other thread's
+"""
+    run_python(IN_ENVIRONMENT + checks, env={"NUMBACONV_BACKEND": "reference"})
+    run_python(IN_ENVIRONMENT + "assert by_reference() == 0", env={"NUMBACONV_BACKEND": ""})
 
 
 def test_use_backend_ends_with_an_exception(reference_calls):
@@ -509,10 +534,11 @@ def test_use_backend_is_of_one_thread(reference_calls):
 
 
 @pytest.mark.parametrize("name", ["tpu", "CPU"])
-def test_an_unknown_backend_in_the_environment_is_named(name, monkeypatch):
-    monkeypatch.setenv("NUMBACONV_BACKEND", name)
-    with pytest.raises(ValueError, match=f"^NUMBACONV_BACKEND: expected .*'cpu'.*got '{name}'"):
-        nc.conv2d(*SMALL)
+def test_an_unknown_backend_in_the_environment_is_named(name):
+    code = "import numpy as np, numbaconv as nc; nc.conv2d(np.ones((1, 2, 4, 4)), np.ones((3, 2, 2, 2)))"
+    done = run_python(code, env={"NUMBACONV_BACKEND": name}, check=False)
+    assert done.returncode != 0
+    assert re.search(f"\nValueError: NUMBACONV_BACKEND: expected .*'cpu'.*got '{name}'", done.stderr)
 
 
 def test_backends_says_what_is_there():

@@ -1,4 +1,4 @@
-"""Depthwise convolution: every channel is filtered on its own, so that what counts is to read each input once and in place.
+"""Depthwise convolution, and of small groups: every channel is filtered on its own, so that what counts is to read each input once and in place.
 
 With channels first, lanes run along a row of outputs: a vector function goes along some neighbouring rows at once, keeps their sums
 and the rows' weights in registers and uses every vector it loads for all rows that read it. With channels last, lanes run along the
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -29,8 +29,9 @@ from numbaconv.spec import ConvSpec
 
 __all__ = ["DEPTHWISE"]
 
-ROWS = 4  # of outputs at once, channels first
+ROWS, LARGE_ROWS = 4, 6  # of outputs at once, channels first, for kernels of up to 9 taps and for larger ones
 PIXELS = 8  # of a row of outputs at once, channels last
+LAST_ROWS = 16  # of a task, channels last
 TAPS = 64  # of a kernel, at most
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
@@ -38,74 +39,109 @@ SERIAL = 100_000  # products below which waking a second thread costs more than 
 # ---------------------------------------------------------------- vector functions
 
 
+class Row(NamedTuple):
+    """What code for rows of outputs, channels first, is made for."""
+
+    kernel: tuple[int, int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]  # left and right of a row
+    rows: int  # of outputs at once
+    vectors: int  # of outputs at once along a row
+    masked: bool  # whether inputs and outputs at any place of a row may lie outside of it
+
+
 @cache
-def along_row(kernel: tuple[int, int, int], stride: tuple[int, int], dilation: tuple[int, int], rows: int, dtype: np.dtype) -> Any:
+def along_row(shape: Row, dtype: np.dtype) -> Any:
     """Compile what computes some rows of outputs of one channel, channels first.
 
-    Its words are the address of a table of the addresses of input rows, how many elements of padding precede these, the elements of
-    an input row, the addresses of the weights ``(kd, kh, kw)``, of the outputs and of what is added to them, the bytes from an
-    output row to the next, and the elements of one. The table is for ``[kd, i]``, all i at which ``r * stride + kh * dilation`` falls.
+    Its words are the address of a table of the addresses of input rows, the elements of an input row, the addresses of the weights
+    ``(kd, kh, kw)``, of the outputs and of what is added to them, the bytes from an output row to the next, and the elements
+    of one. The table is for ``[kd, slot]``, see :func:`slots_of`.
     """
-    depth, high, wide = kernel
-    slots = slots_of(rows, high, stride[0], dilation[0])
+    depth, high, wide = shape.kernel
+    slots = slots_of(shape.rows, high, shape.stride[0], shape.dilation[0])
+    uses = [
+        [(r, i) for r in range(shape.rows) for i in range(high) if r * shape.stride[0] + i * shape.dilation[0] == slot]
+        for slot in slots
+    ]
     size = dtype.itemsize
 
     def emit(
-        code: Code, table: Value, low: Value, width: Value, weights: Value, output: Value, bias: Value, row: Value, count: Value
+        code: Code, table: Value, width: Value, weights: Value, output: Value, bias: Value, row: Value, count: Value
     ) -> None:
-        factors = [code.broadcast(weights + t * size) for t in range(math.prod(kernel))]
+        factors = [code.broadcast(weights + t * size) for t in range(math.prod(shape.kernel))]
         addend = code.broadcast(bias)
         lines = [code.word(table + s * 8) for s in range(depth * len(slots))]
 
-        def sums(first: Value, masked: bool) -> list:
-            totals: list = [None] * rows
+        def compute(p: Value, edges: str) -> None:
+            """Compute the outputs from p on; the named ends of the row are near."""
+            totals: list = [[None] * shape.vectors for _ in range(shape.rows)]
             for s, line in enumerate(lines):
-                kd, at = divmod(s, len(slots))
-                uses = [(r, (slots[at] - r * stride[0]) // dilation[0]) for r in range(rows)]
-                uses = [
-                    (r, i) for r, i in uses if 0 <= i < high and r * stride[0] + i * dilation[0] == slots[at]
-                ]
-                columns = _columns(code, line, first, width, wide, stride[1], dilation[1], masked)
-                for j, column in enumerate(columns):
-                    for r, i in uses:
+                kd, slot = divmod(s, len(slots))
+                columns = [_columns(code, shape, line, p, v, width, edges) for v in range(shape.vectors)]
+                for r, i in uses[slot]:
+                    for j in range(wide):
                         factor = factors[(kd * high + i) * wide + j]
-                        old = totals[r]
-                        totals[r] = column * factor if old is None else code.multiply_add(column, factor, old)
-            return [total + addend for total in totals]
+                        for v in range(shape.vectors):
+                            old = totals[r][v]
+                            product = columns[v][j]
+                            totals[r][v] = product * factor if old is None else code.multiply_add(product, factor, old)
+            for r, line in enumerate(totals):
+                for v, total in enumerate(line):
+                    at = p + v * code.lanes
+                    mask = code.mask(count - at) if edges == "both" else None
+                    code.store(total + addend, output + row * r + at * size, mask)
 
-        reach = code.constant((code.lanes - 1) * stride[1] + (wide - 1) * dilation[1] + stride[1])
-        with code.loop(count, code.lanes) as p:
-            first, left = p * stride[1] - low, count - p
-            inside = code.smaller(code.smaller(first, width - first - reach), left - code.lanes)
-            with code.either(inside, code.constant(0)) as (full, part):
-                with full:
-                    for r, total in enumerate(sums(first, False)):
-                        code.store(total, output + row * r + p * size)
-                with part:
-                    mask = code.mask(left)
-                    for r, total in enumerate(sums(first, True)):
-                        code.store(total, output + row * r + p * size, mask)
+        step = shape.vectors * code.lanes
+        if shape.masked:
+            with code.loop(count, step) as p:
+                compute(p, "both")
+            return
+        compute(code.constant(0), "left")
+        with code.loop(count - 2 * step, step) as p:  # what is left is more than one step, which the last one overlaps
+            compute(p + step, "")
+        compute(count - step, "right")
 
     return vector_function(emit, dtype)
 
 
-def _columns(code: Code, line: Value, first: Value, width: Value, wide: int, stride: int, dilation: int, masked: bool) -> list:
-    """Return for every tap of a row the vector of inputs that a vector of outputs reads there."""
-    size = code.dtype.itemsize
+def _columns(code: Code, shape: Row, line: Value, p: Value, v: int, width: Value, edges: str) -> list:
+    """Return for every tap of a row the vector of inputs that the v-th vector of outputs from p on reads there."""
+    (low, high), stride, dilation, wide = shape.padding, shape.stride[1], shape.dilation[1], shape.kernel[2]
+    first = (p + v * code.lanes) * stride - low
+    beyond = (wide - 1) * dilation - high + (shape.vectors - 1 - v) * code.lanes
 
-    def load(at: Value) -> Value:
-        return code.load(line + at * size, code.window(at, width) if masked else None)
+    def load(offset: int) -> Value:
+        outside = (
+            edges == "both"
+            or (edges == "left" and v * code.lanes * stride + offset < low)
+            or (edges == "right" and (offset > beyond or stride > 1))
+        )
+        at = first + offset
+        return code.load(line + at * code.dtype.itemsize, code.window(at, width) if outside else None)
 
     if stride == 1:
-        return [load(first + j * dilation) for j in range(wide)]
+        return [load(j * dilation) for j in range(wide)]
     pairs: dict[int, tuple[Value, Value]] = {}
     result = []
     for j in range(wide):
         at, odd = divmod(j * dilation, 2)
         if at not in pairs:
-            pairs[at] = load(first + 2 * at), load(first + 2 * at + code.lanes)
+            pairs[at] = load(2 * at), load(2 * at + code.lanes)
         result.append(code.shuffle(*pairs[at], range(odd, 2 * code.lanes, 2)))
     return result
+
+
+def row_shape(spec: ConvSpec, rows: int) -> Row:
+    """Return what the code for a problem is made for."""
+    vector, pads, wide = lanes(spec.dtypes.compute), spec.padding[2], spec.output_size[2]
+    taps = math.prod(spec.kernel_size)
+    ends = max(pads) + spec.kernel_extent[2] * (spec.stride[2] - 1)
+    # With two vectors, a weight that no register keeps is loaded for both.
+    vectors = 2 if taps > 9 and wide >= 2 * vector + ends else 1
+    masked = wide < vectors * vector + ends
+    return Row(spec.kernel_size, spec.stride[1:], spec.dilation[1:], pads, rows, vectors, masked)
 
 
 def slots_of(rows: int, high: int, stride: int, dilation: int) -> list[int]:
@@ -113,16 +149,31 @@ def slots_of(rows: int, high: int, stride: int, dilation: int) -> list[int]:
     return sorted({r * stride + i * dilation for r in range(rows) for i in range(high)})
 
 
+def slot_table(most: int, high: int, stride: int, dilation: int) -> np.ndarray:
+    """Return :func:`slots_of` for every number of rows, each line filled with -1."""
+    lines = [slots_of(rows, high, stride, dilation) for rows in range(most + 1)]
+    return np.array([line + [-1] * (len(lines[-1]) - len(line)) for line in lines], np.int64)
+
+
+class Pixels(NamedTuple):
+    """What code for pixels, channels last, is made for."""
+
+    kernel: tuple[int, int]  # rows, those of the depth among them, and columns
+    stride: int
+    dilation: int
+    group: int  # channels, of the input and of the output
+
+
 @cache
-def along_channels(kernel: tuple[int, int], stride: int, dilation: int, pixels: int, dtype: np.dtype) -> Any:
+def along_channels(shape: Pixels, pixels: int, dtype: np.dtype) -> Any:
     """Compile what computes some neighbouring outputs of one vector of channels, channels last.
 
-    `kernel` is (rows, columns). Its words are the address of a table of the addresses of input rows, the offset in bytes of the first
-    input in them, the bytes from a pixel of the input to the next, the addresses of the weights ``(rows, columns, lanes)``, of the
-    outputs and of what is added to them, the bytes from an output to the next, and how many channels there are.
+    Its words are the address of a table of the addresses of input rows, the offset in bytes of the first input in them, the bytes
+    from a pixel of the input to the next, the addresses of the weights ``(rows, columns, group, lanes)``, of the outputs and of what
+    is added to them, the bytes from an output to the next, and how many channels there are.
     """
-    high, wide = kernel
-    reads = slots_of(pixels, wide, stride, dilation)
+    high, wide = shape.kernel
+    reads = slots_of(pixels, wide, shape.stride, shape.dilation)
 
     def emit(
         code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, out_step: Value, count: Value
@@ -131,12 +182,13 @@ def along_channels(kernel: tuple[int, int], stride: int, dilation: int, pixels: 
             totals: list = [None] * pixels
             for i in range(high):
                 line = code.word(table + i * 8) + offset
-                columns = {at: code.load(line + step * at, mask) for at in reads}
+                columns = {at: _of_group(code, shape.group, code.load(line + step * at, mask)) for at in reads}
                 for j in range(wide):
-                    factor = code.load(weights + (i * wide + j) * code.bytes)
-                    for r in range(pixels):
-                        column, old = columns[r * stride + j * dilation], totals[r]
-                        totals[r] = column * factor if old is None else code.multiply_add(column, factor, old)
+                    for member in range(shape.group):
+                        factor = code.load(weights + ((i * wide + j) * shape.group + member) * code.bytes)
+                        for r in range(pixels):
+                            column, old = columns[r * shape.stride + j * shape.dilation][member], totals[r]
+                            totals[r] = column * factor if old is None else code.multiply_add(column, factor, old)
             addend = code.load(bias, mask)
             for r, total in enumerate(totals):
                 code.store(total + addend, output + out_step * r, mask)
@@ -150,14 +202,21 @@ def along_channels(kernel: tuple[int, int], stride: int, dilation: int, pixels: 
     return vector_function(emit, dtype)
 
 
+def _of_group(code: Code, group: int, vector: Value) -> list:
+    """Return for every channel of a group the vector that has this channel of its own group in all lanes."""
+    if group == 1:
+        return [vector]
+    return [code.shuffle(vector, vector, [lane // group * group + i for lane in range(code.lanes)]) for i in range(group)]
+
+
 @cache
-def beside_edge(kernel: tuple[int, int], dtype: np.dtype) -> Any:
+def beside_edge(shape: Pixels, dtype: np.dtype) -> Any:
     """Compile what computes one output of one vector of channels from some of its columns, channels last.
 
     Its words are as those of :func:`along_channels` (the step is between the columns of taps), and how many columns in place of the
     bytes between outputs.
     """
-    high, wide = kernel
+    high, wide = shape.kernel
 
     def emit(
         code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, columns: Value, count: Value
@@ -167,8 +226,9 @@ def beside_edge(kernel: tuple[int, int], dtype: np.dtype) -> Any:
         lines = [code.word(table + i * 8) + offset for i in range(high)]
         with code.loop(columns) as j:
             for i, total in enumerate(totals):
-                factor = code.load(weights + (j + i * wide) * code.bytes)
-                total.value = code.multiply_add(code.load(lines[i] + step * j, mask), factor, total.value)
+                for member, column in enumerate(_of_group(code, shape.group, code.load(lines[i] + step * j, mask))):
+                    factor = code.load(weights + ((j + i * wide) * shape.group + member) * code.bytes)
+                    total.value = code.multiply_add(column, factor, total.value)
         total = code.load(bias, mask)
         for more in totals:
             total = total + more.value
@@ -181,26 +241,21 @@ def beside_edge(kernel: tuple[int, int], dtype: np.dtype) -> Any:
 
 
 @inner
-def fill_table(table, image, h, d, rows, zeros, p):
-    """table[kd, i] = the address of the input row that output row h reads at slot i, for `rows` rows of outputs."""
+def fill_table(table, image, h, d, slots, zeros, p):
+    """table[kd, i] = the address of the input row at slots[i], counted from the first that output row h reads."""
     size_d, size_h = image.shape[:2]
     k = 0
     for kd in range(p.kernel_d):
         z = source(d * p.stride_d + kd * p.dilation_d - p.low_d, size_d, p.mode)
-        last = -1
-        for i in range((rows - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1):
-            used = False
-            for r in range(rows):
-                at = i - r * p.stride_h
-                used = used or (at >= 0 and at % p.dilation_h == 0 and at // p.dilation_h < p.kernel_h)
-            if used:
-                y = source(h * p.stride_h - p.low_h + i, size_h, p.mode)
+        for i in slots:
+            y = source(h * p.stride_h - p.low_h + i, size_h, p.mode) if i >= 0 else -1
+            if i >= 0:
                 table[k] = zeros if z < 0 or y < 0 else address_of(image[z, y])
                 k += 1
 
 
 @inner
-def planes_task(number, input, weight, output, bias, residual, activation, cuts, plan):
+def planes_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan):
     """Compute a block of rows of one channel of one image, channels first."""
     p = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
@@ -212,14 +267,14 @@ def planes_task(number, input, weight, output, bias, residual, activation, cuts,
     h1 = min(out_h, h0 + p.rows)
     image, result = input[n, group, 0], output[n, group, o, d]
     zeros = np.zeros(image.shape[2], input.dtype)
-    table = np.empty(p.slots, np.int64)
+    table = np.empty(p.kernel_d * slots.shape[1], np.int64)
     h = h0
     for number, rows, micro in find_cut(cuts, h1 - h0):
         for _ in range(number):
-            fill_table(table, image, h, d, rows, address_of(zeros), p)
+            fill_table(table, image, h, d, slots[rows], address_of(zeros), p)
             call(
-                micro, table.ctypes.data, p.low_w, image.shape[2], address_of(weight[group, o]), address_of(result[h]),
-                address_of(bias[group, o:]), result.strides[0], out_w,
+                micro, table.ctypes.data, image.shape[2], address_of(weight[group, o]), address_of(result[h]),
+                address_of(bias[group, o:]), result.strides[0], out_w, 0,
             )  # fmt: skip
             if not p.plain:
                 for r in range(rows):
@@ -242,90 +297,92 @@ def planes_tasks(output, plan):
 
 
 @kernel(parallel=True)
-def planes_in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
+def planes_in_parallel(input, weight, output, bias, residual, activation, cuts, slots, plan):
     """All tasks, over the threads."""
     for number in prange(planes_tasks(output, plan)):
-        planes_task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
+        planes_task(int64(number), input, weight, output, bias, residual, activation, cuts, slots, plan)
 
 
 @kernel
-def planes_in_series(input, weight, output, bias, residual, activation, cuts, plan):
+def planes_in_series(input, weight, output, bias, residual, activation, cuts, slots, plan):
     """All tasks, in the calling thread."""
     for number in range(planes_tasks(output, plan)):
-        planes_task(number, input, weight, output, bias, residual, activation, cuts, plan)
+        planes_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan)
 
 
 # ---------------------------------------------------------------- channels last
 
 
 @inner
-def pixels_task(number, input, weight, output, bias, residual, activation, cuts, plan):
-    """Compute a row of outputs of one image, channels last."""
+def pixels_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan):
+    """Compute a block of rows of one image, channels last: vector by vector of channels, so that their inputs stay in the L1 cache."""
     p = plan[0]
     out_d, out_h, out_w = output.shape[3:]
     channels, size = output.shape[1], input.itemsize
-    number, h = number // out_h, number % out_h
+    number, row_block = number // p.row_blocks, number % p.row_blocks
     n, d = number // out_d, number % out_d
-    image = input[n, 0, 0]
-    table = np.empty(p.slots, np.int64)
-    zeros = np.zeros(0, input.dtype)
-    top = h * p.stride_h - p.low_h
-    if top < 0 or top + (p.kernel_h - 1) * p.dilation_h >= image.shape[1] or p.low_d > 0 or p.high_d > 0:
-        zeros = np.zeros(image.shape[2] * (image.strides[2] // size), input.dtype)
-    fill_table(table, image, h, d, 1, address_of(zeros), p)
-    result = output[n, :, 0, d, h]
-    step, out_step, row = image.strides[2], result.strides[1], p.kernel_w * p.lanes * size
-    cut = find_cut(cuts, p.right - p.left)
+    h0 = row_block * p.rows
+    h1 = min(out_h, h0 + p.rows)
+    image, result = input[n, 0, 0], output[n, :, 0, d]
+    step, out_step = image.strides[2], result.strides[2]
+    zeros = np.zeros(image.shape[2] * (step // size), input.dtype)
+    tables = np.empty((h1 - h0, p.kernel_d * slots.shape[1]), np.int64)
+    for h in range(h0, h1):
+        fill_table(tables[h - h0], image, h, d, slots[1], address_of(zeros), p)
+    cut, tap = find_cut(cuts, p.right - p.left), p.group * p.lanes * size
     for c in range(0, channels, p.lanes):
         left = channels - c
         weights, addend = address_of(weight[c // p.lanes]), address_of(bias[c:])
-        x, to = (p.left * p.stride_w - p.low_w) * step + c * size, address_of(result[c, p.left:])
-        for number, pixels, micro in cut:
-            for _ in range(number):
-                call(micro, table.ctypes.data, x, step, weights, to, addend, out_step, left)
-                x += pixels * p.stride_w * step
-                to += pixels * out_step
-        for w in range(out_w):
-            if p.left <= w < p.right:
-                continue
-            first = w * p.stride_w - p.low_w
-            j0 = max(0, -(first // p.dilation_w))
-            j1 = max(j0, min(p.kernel_w, (image.shape[2] - 1 - first) // p.dilation_w + 1))
-            call(
-                p.call_edge, table.ctypes.data, (first + j0 * p.dilation_w) * step + c * size, p.dilation_w * step,
-                weights + j0 * p.lanes * size, address_of(result[c, w:]), addend, j1 - j0, left,
-            )  # fmt: skip
+        for h in range(h0, h1):
+            table = tables[h - h0].ctypes.data
+            x, to = (p.left * p.stride_w - p.low_w) * step + c * size, address_of(result[c, h, p.left :])
+            for number, pixels, micro in cut:
+                for _ in range(number):
+                    call(micro, table, x, step, weights, to, addend, out_step, left)
+                    x += pixels * p.stride_w * step
+                    to += pixels * out_step
+            for w in range(out_w):
+                if p.left <= w < p.right:
+                    continue
+                first = w * p.stride_w - p.low_w
+                j0 = max(0, -(first // p.dilation_w))
+                j1 = max(j0, min(p.kernel_w, (image.shape[2] - 1 - first) // p.dilation_w + 1))
+                call(
+                    p.call_edge, table, (first + j0 * p.dilation_w) * step + c * size, p.dilation_w * step,
+                    weights + j0 * tap, address_of(result[c, h, w:]), addend, j1 - j0, left,
+                )  # fmt: skip
     if not p.plain:
-        more = residual[n, :, 0, d, h] if p.has_residual else residual[0, 0, :, 0, 0]
-        for w in range(out_w):
-            pixel = as_contiguous(result[:, w])
-            if p.has_residual:
-                for c in range(channels):
-                    pixel[c] += more[c, w]
-            if activation != 0:
-                apply(activation, pixel)
+        for h in range(h0, h1):
+            for w in range(out_w):
+                pixel = as_contiguous(result[:, h, w])
+                if p.has_residual:
+                    more = residual[n, :, 0, d, h, w]
+                    for c in range(channels):
+                        pixel[c] += more[c]
+                if activation != 0:
+                    apply(activation, pixel)
     keep(zeros)
-    keep(table)
+    keep(tables)
 
 
 @inner(inline="always")
-def pixels_tasks(output):
+def pixels_tasks(output, plan):
     """How many tasks there are."""
-    return output.shape[0] * output.shape[3] * output.shape[4]
+    return output.shape[0] * output.shape[3] * plan[0].row_blocks
 
 
 @kernel(parallel=True)
-def pixels_in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
+def pixels_in_parallel(input, weight, output, bias, residual, activation, cuts, slots, plan):
     """All tasks, over the threads."""
-    for number in prange(pixels_tasks(output)):
-        pixels_task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
+    for number in prange(pixels_tasks(output, plan)):
+        pixels_task(int64(number), input, weight, output, bias, residual, activation, cuts, slots, plan)
 
 
 @kernel
-def pixels_in_series(input, weight, output, bias, residual, activation, cuts, plan):
+def pixels_in_series(input, weight, output, bias, residual, activation, cuts, slots, plan):
     """All tasks, in the calling thread."""
-    for number in range(pixels_tasks(output)):
-        pixels_task(number, input, weight, output, bias, residual, activation, cuts, plan)
+    for number in range(pixels_tasks(output, plan)):
+        pixels_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -333,19 +390,19 @@ def pixels_in_series(input, weight, output, bias, residual, activation, cuts, pl
 
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for what is not depthwise, and for what the vector functions do not know."""
-    dtypes = spec.dtypes
-    if spec.weight_shape[2] != 1 or spec.groups == 1:
-        return f"its groups have {spec.weight_shape[2]} input channels, not one of several"
+    dtypes, (_, outs, ins, *_) = spec.dtypes, spec.weight_shape
     if not has_vectors(dtypes.compute) or not dtypes.input == dtypes.compute == dtypes.out:
         return f"it computes in the dtype of its data, {dtypes.input} -> {dtypes.compute} -> {dtypes.out} converts"
-    if spec.padding_mode != "zeros":
-        return f"it pads with zeros, not {spec.padding_mode}"
-    if math.prod(spec.kernel_size) > TAPS:
-        return f"its code would be too long for a kernel of {math.prod(spec.kernel_size)} elements, more than {TAPS}"
-    if spec.channels_last and spec.weight_shape[1] != 1:
-        return "channels last, it takes one output channel a group"
+    if spec.channels_last and (ins != outs or not outs or lanes(dtypes.compute) % outs):
+        return f"channels last, a group has as many input as output channels, and a vector some whole groups, not {ins} -> {outs}"
+    if not spec.channels_last and ins != 1:
+        return f"channels first, a group has one input channel, not {ins}"
     if not spec.channels_last and spec.stride[2] > 2:
         return f"channels first, it takes strides of 1 and 2 along a row, not {spec.stride[2]}"
+    if spec.padding_mode != "zeros":
+        return f"it pads with zeros, not {spec.padding_mode}"
+    if math.prod(spec.kernel_size) * ins > TAPS:
+        return f"its code would be too long for {math.prod(spec.kernel_size) * ins} weights an output, more than {TAPS}"
     return None
 
 
@@ -357,13 +414,22 @@ def interior(spec: ConvSpec) -> tuple[int, int]:
     return left, max(left, min(spec.output_size[2], last + 1))
 
 
+def rows_at_once(spec: ConvSpec) -> int:
+    """How many rows of outputs a vector function computes, channels first."""
+    return ROWS if math.prod(spec.kernel_size) <= 9 else LARGE_ROWS
+
+
 def rows_of_task(spec: ConvSpec) -> int:
-    """How many rows of outputs a task has, channels first: all, or what gives every thread some tasks of one size."""
-    threads = numba.config.NUMBA_NUM_THREADS
+    """How many rows of outputs a task has: several to a thread of one size, but not more than share what they read."""
+    threads, out_h = numba.config.NUMBA_NUM_THREADS, spec.output_size[1]
+    if spec.multiply_adds <= SERIAL:
+        return out_h
+    if spec.channels_last:
+        return even(out_h, min(LAST_ROWS, -(-out_h * spec.batch * spec.output_size[0] // threads)))
     planes = spec.batch * spec.out_channels * spec.output_size[0]
-    if planes >= 4 * threads or spec.multiply_adds <= SERIAL:
-        return spec.output_size[1]
-    return even(spec.output_size[1], max(ROWS, -(-spec.output_size[1] // (4 * threads))))
+    if planes >= 4 * threads:
+        return out_h
+    return even(out_h, max(rows_at_once(spec), -(-out_h // (4 * threads))))
 
 
 def prepare(spec: ConvSpec) -> Runner:
@@ -373,27 +439,27 @@ def prepare(spec: ConvSpec) -> Runner:
     dtype, kernel, last = spec.dtypes.compute, spec.kernel_size, spec.channels_last
     out_h, rows, (left, right) = spec.output_size[1], rows_of_task(spec), interior(spec)
     if last:
-        taps = kernel[0] * kernel[1], kernel[2]
-        compile = lambda n: along_channels(taps, spec.stride[2], spec.dilation[2], n, dtype)
-        counts, most, slots = {right - left}, PIXELS, taps[0]
+        shape = Pixels((kernel[0] * kernel[1], kernel[2]), spec.stride[2], spec.dilation[2], spec.weight_shape[2])
+        compile = lambda n: along_channels(shape, n, dtype)
+        counts, most = {right - left}, PIXELS
     else:
-        compile = lambda n: along_row(kernel, spec.stride[1:], spec.dilation[1:], n, dtype)
-        counts, most = {rows, out_h - (-(-out_h // rows) - 1) * rows}, ROWS
-        slots = kernel[0] * len(slots_of(ROWS, kernel[1], spec.stride[1], spec.dilation[1]))
+        compile = lambda n: along_row(row_shape(spec, n), dtype)
+        counts, most = {rows, out_h - (-(-out_h // rows) - 1) * rows}, rows_at_once(spec)
     cuts, kept = cuts_for(counts, most, compile)
-    edge = beside_edge(taps, dtype) if last else None
+    slots = slot_table(1 if last else most, kernel[1], spec.stride[1], spec.dilation[1])
+    edge = beside_edge(shape, dtype) if last else None
     finish = Epilogue(spec)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0], high_d=spec.padding[0][1],
         kernel_d=kernel[0], kernel_h=kernel[1], kernel_w=kernel[2], mode=MODES["zeros"],
-        rows=rows, row_blocks=-(-out_h // rows), slots=slots, left=left, right=right, lanes=lanes(dtype),
+        rows=rows, row_blocks=-(-out_h // rows), left=left, right=right, lanes=lanes(dtype), group=spec.weight_shape[2],
         call_edge=edge.address if edge else 0,
         plain=not (spec.has_residual or spec.activation), has_residual=spec.has_residual,
     )  # fmt: skip
-    arrays = (strided(dtype, 6), contiguous(dtype, 3), strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
-    signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
+    arrays = (strided(dtype, 6), contiguous(dtype, 4 if last else 3), strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
+    signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), contiguous(np.dtype(np.int64), 2), record_type(plan))
     kernels = (pixels_in_series, pixels_in_parallel) if last else (planes_in_series, planes_in_parallel)
     launch = launcher(*kernels, spec.multiply_adds <= SERIAL, signature)
     axis = 1 if last else 5
@@ -401,9 +467,14 @@ def prepare(spec: ConvSpec) -> Runner:
     def run(ops: Operands, kept: tuple = (kept, edge)) -> None:
         bias, residual, _, activation = finish.arguments(ops)
         input, output = adjacent(ops.input, axis), ops.output
-        if output.strides[axis] != output.itemsize:
+        if not is_adjacent(output, axis):
             output = np.empty(output.shape, dtype) if axis == 5 else np.empty(channels_last(output.shape), dtype).transpose(BACK)
-        launch(input, ops.weight, output, bias, residual, activation, cuts, plan)
+        result = output
+        if last and spec.weight_shape[2] > 1:  # all groups as one row of channels
+            one = (spec.batch, spec.out_channels, 1)
+            input, result = input.reshape(*one, *spec.input_size), output.reshape(*one, *spec.output_size)
+            bias, residual = bias.reshape(-1, 1), residual.reshape(*one, *spec.output_size) if spec.has_residual else residual
+        launch(input, ops.weight, result, bias, residual, activation, cuts, slots, plan)
         if output is not ops.output:
             ops.output[...] = output
 
@@ -418,34 +489,42 @@ def channels_last(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in LAST)
 
 
+def is_adjacent(array: np.ndarray, axis: int) -> bool:
+    """Whether the channels (axis 1), or the elements of a row (axis 5), are neighbours, and rows run forwards."""
+    size, strides = array.itemsize, array.strides
+    if axis == 5:
+        return strides[5] == size
+    return strides[2] == size and strides[1] == size * array.shape[2] and strides[5] >= size * array.shape[1] * array.shape[2]
+
+
 def adjacent(array: np.ndarray, axis: int) -> np.ndarray:
-    """The array, or a copy if its elements along an axis are not neighbours, or its rows run backwards."""
-    if array.strides[axis] == array.itemsize and array.strides[5] >= array.itemsize:
+    """The array, or a copy if it is not :func:`is_adjacent`."""
+    if is_adjacent(array, axis):
         return array
     return np.ascontiguousarray(array) if axis == 5 else np.ascontiguousarray(array.transpose(LAST)).transpose(BACK)
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return ``(groups, out_channels / groups, taps)``, or channels last vectors ``(vectors, taps, lanes)``, in the compute dtype."""
-    groups, outs = weight.shape[:2]
-    taps = weight.astype(spec.dtypes.compute).reshape(groups, outs, -1)
+    """Return ``(groups, out_channels / groups, taps)``, or channels last ``(vectors, taps, group, lanes)``, in the compute dtype."""
+    groups, outs, ins = weight.shape[:3]
+    taps = weight.astype(spec.dtypes.compute).reshape(groups, outs, ins, -1)
     if not spec.channels_last:
-        return np.ascontiguousarray(taps)
+        return np.ascontiguousarray(taps[:, :, 0])
     vector = lanes(spec.dtypes.compute)
-    vectors = np.zeros((-(-groups // vector) * vector, taps.shape[2]), spec.dtypes.compute)
-    vectors[:groups] = taps[:, 0]
-    return np.ascontiguousarray(vectors.reshape(-1, vector, taps.shape[2]).swapaxes(1, 2))
+    vectors = np.zeros((-(-groups * outs // vector) * vector, ins, taps.shape[3]), spec.dtypes.compute)
+    vectors[: groups * outs] = taps.reshape(groups * outs, ins, -1)
+    return np.ascontiguousarray(vectors.reshape(-1, vector, ins, taps.shape[3]).transpose(0, 3, 2, 1))
 
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 4 us to call, and over the threads a cycle a product of vectors, and what it takes to start a row or a tile."""
     _, out_h, out_w = spec.output_size
-    taps, vector = math.prod(spec.kernel_size), lanes(spec.dtypes.compute)
+    taps, vector = math.prod(spec.weight_shape[2:]), lanes(spec.dtypes.compute)
     threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
     if spec.channels_last:
         left, right = interior(spec)
         cycles = (right - left) * (1.5 * taps + 4) + (out_w - right + left) * (30 + 2 * taps)
-        total = spec.batch * spec.output_size[0] * out_h * (100 + cycles * -(-spec.groups // vector))
+        total = spec.batch * spec.output_size[0] * out_h * (100 + cycles * -(-spec.out_channels // vector))
     else:
         row = 40 + -(-out_w // vector) * (taps * (1.2 if spec.stride[2] == 1 else 2) + 6)
         total = spec.batch * spec.out_channels * spec.output_size[0] * out_h * row

@@ -25,6 +25,7 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
+from numbaconv.cpu.panels import panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finish, store, transpose
@@ -273,11 +274,8 @@ def prepare(spec: ConvSpec) -> Runner:
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     """Return the weight as panels ``(groups, panels, taps, NR * lanes)`` in the compute dtype, the last one filled with zeros."""
-    groups, outs = weight.shape[:2]
-    taps, width = math.prod(weight.shape[2:]), blocking(spec).NR * lanes(spec.dtypes.compute)
-    panels = np.zeros((groups, -(-outs // width) * width, taps), spec.dtypes.compute)
-    panels[:, :outs] = weight.reshape(groups, outs, taps)
-    return np.ascontiguousarray(panels.reshape(groups, -1, width, taps).swapaxes(2, 3))
+    dtype = spec.dtypes.compute
+    return panels(weight, blocking(spec).NR * lanes(dtype), dtype)
 
 
 def cost(spec: ConvSpec) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 
 from numbaconv.cpu.simd import Code, Value, vector_function
 
-__all__ = ["input_transform", "output_transform", "transforms", "weight_matrix"]
+__all__ = ["input_transform", "output_transform", "transforms", "weight_transform"]
 
 POINTS = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
@@ -40,10 +40,21 @@ def transforms(m: int, k: int) -> tuple[Matrix, Matrix, Matrix]:
     return _frozen(a), _frozen([*g, [Fraction(i == k - 1) for i in range(k)]]), _frozen([*b, _polynomial(points)])
 
 
-def weight_matrix(m: Sequence[int], k: Sequence[int]) -> np.ndarray:
-    """Return the matrix that takes a filter's taps to its ``n * n`` transformed values, in float64."""
-    along = [np.array(transforms(*axis)[1], float) for axis in zip(m, k, strict=True)]
-    return np.kron(*along)
+@cache
+def weight_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) -> Any:
+    """Compile ``target[i, l] = sum over j, n of G[i, j] * source[j, n] * G'[l, n]`` for vectors of output channels.
+
+    Its words are as those of :func:`input_transform`.
+    """
+    down, across = (transforms(*axis)[1] for axis in zip(m, k, strict=True))
+
+    def emit(code: Code, source: Value, row: Value, column: Value, target: Value, element: Value, vectors: Value) -> None:
+        with code.loop(vectors) as v:
+            at, to = source + v * code.bytes, target + v * code.bytes
+            grid = [[code.load(at + row * i + column * j) for j in range(k[1])] for i in range(k[0])]
+            _store(code, _sandwich(down, grid, across), to, element * len(across), element)
+
+    return vector_function(emit, dtype)
 
 
 @cache

@@ -25,12 +25,13 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep, owned
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
+from numbaconv.cpu.panels import transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
-from numbaconv.cpu.toom import input_transform, output_transform, weight_matrix
+from numbaconv.cpu.toom import input_transform, output_transform
 from numbaconv.spec import ConvSpec
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
@@ -304,15 +305,9 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
 
 def pack(spec: ConvSpec, m: int, weight: np.ndarray) -> np.ndarray:
     """Return the transformed weight as panels ``(groups, panels, elements, kd * channels, NR * lanes)`` in the compute dtype."""
-    groups, outs, channels, depth, *k = weight.shape
-    s = shape(spec, m)
-    width = blocking(spec, m).NR * lanes(spec.dtypes.compute)
-    taps = weight.astype(np.float64).transpose(0, 4, 5, 3, 2, 1).reshape(groups, math.prod(k), depth * channels * outs)
-    values = (weight_matrix(s.m, s.k) @ taps).reshape(groups, s.elements, depth * channels, outs)
-    panels = np.zeros((groups, s.elements, depth * channels, -(-outs // width) * width), spec.dtypes.compute)
-    panels[..., :outs] = values
-    panels = panels.reshape(groups, s.elements, depth * channels, -1, width)
-    return np.ascontiguousarray(panels.transpose(0, 3, 1, 2, 4))
+    dtype = spec.dtypes.compute
+    vector = lanes(dtype)
+    return transformed_panels(weight, shape(spec, m).m, blocking(spec, m).NR * vector, vector, dtype)
 
 
 def winograd(m: int) -> Algorithm:
