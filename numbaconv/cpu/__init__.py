@@ -6,12 +6,13 @@ from numbaconv.cpu.depthwise import DEPTHWISE
 from numbaconv.cpu.direct import DIRECT
 from numbaconv.cpu.jit import cache_folder
 from numbaconv.cpu.pixels import PIXELS
+from numbaconv.cpu.pointwise import POINTWISE
 from numbaconv.cpu.rows import ROWS
 from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
+ALGORITHMS = (DEPTHWISE, POINTWISE, DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
 
 
 def why_unavailable() -> str | None:

@@ -31,7 +31,7 @@ __all__ = ["DEPTHWISE"]
 
 ROWS, LARGE_ROWS = 4, 6  # of outputs at once, channels first, for kernels of up to 9 taps and for larger ones
 PIXELS = 8  # of a row of outputs at once, channels last
-LAST_ROWS = 16  # of a task, channels last
+LAST_ROWS = 8  # of a task, channels last
 TAPS = 64  # of a kernel, at most
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
@@ -315,7 +315,7 @@ def planes_in_series(input, weight, output, bias, residual, activation, cuts, sl
 
 @inner
 def pixels_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan):
-    """Compute a block of rows of one image, channels last: vector by vector of channels, so that their inputs stay in the L1 cache."""
+    """Compute a block of rows of one image, channels last."""
     p = plan[0]
     out_d, out_h, out_w = output.shape[3:]
     channels, size = output.shape[1], input.itemsize
@@ -330,26 +330,29 @@ def pixels_task(number, input, weight, output, bias, residual, activation, cuts,
     for h in range(h0, h1):
         fill_table(tables[h - h0], image, h, d, slots[1], address_of(zeros), p)
     cut, tap = find_cut(cuts, p.right - p.left), p.group * p.lanes * size
-    for c in range(0, channels, p.lanes):
-        left = channels - c
-        weights, addend = address_of(weight[c // p.lanes]), address_of(bias[c:])
-        for h in range(h0, h1):
-            table = tables[h - h0].ctypes.data
-            x, to = (p.left * p.stride_w - p.low_w) * step + c * size, address_of(result[c, h, p.left :])
-            for number, pixels, micro in cut:
-                for _ in range(number):
-                    call(micro, table, x, step, weights, to, addend, out_step, left)
-                    x += pixels * p.stride_w * step
-                    to += pixels * out_step
-            for w in range(out_w):
-                if p.left <= w < p.right:
-                    continue
-                first = w * p.stride_w - p.low_w
-                j0 = max(0, -(first // p.dilation_w))
-                j1 = max(j0, min(p.kernel_w, (image.shape[2] - 1 - first) // p.dilation_w + 1))
+    for h in range(h0, h1):
+        table = tables[h - h0].ctypes.data
+        x, to = (p.left * p.stride_w - p.low_w) * step, address_of(result[0, h, p.left :])
+        for number, pixels, micro in cut:
+            for _ in range(number):
+                for c in range(0, channels, p.lanes):
+                    call(
+                        micro, table, x + c * size, step, address_of(weight[c // p.lanes]), to + c * size, address_of(bias[c:]),
+                        out_step, channels - c,
+                    )  # fmt: skip
+                x += pixels * p.stride_w * step
+                to += pixels * out_step
+        for w in range(out_w):
+            if p.left <= w < p.right:
+                continue
+            first = w * p.stride_w - p.low_w
+            j0 = max(0, -(first // p.dilation_w))
+            j1 = max(j0, min(p.kernel_w, (image.shape[2] - 1 - first) // p.dilation_w + 1))
+            for c in range(0, channels, p.lanes):
                 call(
                     p.call_edge, table, (first + j0 * p.dilation_w) * step + c * size, p.dilation_w * step,
-                    weights + j0 * tap, address_of(result[c, h, w:]), addend, j1 - j0, left,
+                    address_of(weight[c // p.lanes]) + j0 * tap, address_of(result[c, h, w:]), address_of(bias[c:]),
+                    j1 - j0, channels - c,
                 )  # fmt: skip
     if not p.plain:
         for h in range(h0, h1):
@@ -494,7 +497,9 @@ def is_adjacent(array: np.ndarray, axis: int) -> bool:
     size, strides = array.itemsize, array.strides
     if axis == 5:
         return strides[5] == size
-    return strides[2] == size and strides[1] == size * array.shape[2] and strides[5] >= size * array.shape[1] * array.shape[2]
+    groups, group = array.shape[1:3]
+    together = (group == 1 or strides[2] == size) and (groups == 1 or strides[1] == size * group)
+    return together and strides[5] >= size * groups * group
 
 
 def adjacent(array: np.ndarray, axis: int) -> np.ndarray:

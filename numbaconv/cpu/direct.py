@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import MODES, copy_channels_first, copy_channels_last
+from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep
@@ -37,6 +38,7 @@ __all__ = ["DIRECT"]
 
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
+PAGE = 4096
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
@@ -82,7 +84,7 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
     panel0 = panel_block * p.panels
     panel1 = min(weight.shape[1], panel0 + p.panels)
 
-    image, size = input[n, group], weight.itemsize
+    image, size = input[n, group, :, :, :: p.skip_h, :: p.skip_w], weight.itemsize
     channels = image.shape[0]
     y, x = h0 * p.stride_h - p.low_h, w0 * p.stride_w - p.low_w
     high = (rows - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
@@ -106,7 +108,7 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
 
     cut, width = find_cut(cuts, columns), weight.shape[3]
     direct = p.plain and output.strides[2] == size
-    sums = np.empty((p.sums_rows, columns, width), weight.dtype)
+    sums = aligned(p.sums_rows * columns * width, weight).reshape(p.sums_rows, columns, width)
     for panel in range(panel0, panel1):
         weights = address_of(weight[group, panel])
         o0 = panel * width
@@ -159,6 +161,7 @@ class Blocking(NamedTuple):
     """How a problem is cut into tasks, and what that should cost."""
 
     seconds: float
+    in_place: bool
     NR: int
     MR: int  # at most
     rows: int
@@ -166,9 +169,34 @@ class Blocking(NamedTuple):
     panels: int  # of a task
 
 
-def in_place(spec: ConvSpec) -> bool:
+def unstrided(spec: ConvSpec) -> ConvSpec:
+    """The problem on the inputs that it reads: an axis with one tap and no padding sees every stride-th only."""
+    axes = list(zip(spec.kernel_size, spec.padding, spec.stride, spec.input_size, strict=True))
+    skips = [s if i and k == 1 and not any(pads) else 1 for i, (k, pads, s, _) in enumerate(axes)]
+    stride = tuple(s // skip for (_, _, s, _), skip in zip(axes, skips, strict=True))
+    size = tuple(-(-n // skip) for (_, _, _, n), skip in zip(axes, skips, strict=True))
+    return replace(spec, stride=stride, input_size=size) if max(skips) > 1 else spec
+
+
+def may_be_in_place(spec: ConvSpec) -> bool:
     """Whether the input can be read as it lies: no padding, and of the dtype to compute in."""
     return not any(map(any, spec.padding)) and spec.dtypes.input == spec.dtypes.compute
+
+
+def conflict(spec: ConvSpec, positions: int) -> bool:
+    """Whether what a tile reads again and again falls into few sets of an L1 cache of 8 ways, channels last and in place.
+
+    Where a pixel's bytes divide by many powers of 2, neighbouring pixels share a set.
+    """
+    pixel = math.gcd(spec.in_channels * spec.dtypes.input.itemsize * spec.stride[2], PAGE)
+    lines = spec.kernel_size[1] * (positions + spec.kernel_size[2] - 1)
+    return spec.channels_last and lines > 8 * max(1, PAGE // max(pixel, 64))
+
+
+def fetched(spec: ConvSpec, positions: int) -> float:
+    """The cycles for a tap's inputs to come from the L2 cache: half a cycle for each line that a tile reads anew."""
+    vector = lanes(spec.dtypes.compute)
+    return 0.5 * (positions / vector if spec.channels_last else 1 + (positions - 1) * spec.stride[2] // vector)
 
 
 def span(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -192,10 +220,11 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
         rows = even(out_h, -(-rows // 2))
     while True:
         for split in (1, 2, 4, 8):
-            if split <= panels:
-                part = even(panels, -(-panels // split))
-                cut = Blocking(0, tile.NR, tile.MR, rows, columns, part)
-                yield cut._replace(seconds=seconds(spec, cut, threads))
+            for in_place in {False, may_be_in_place(spec)}:
+                if split <= panels:
+                    part = even(panels, -(-panels // split))
+                    cut = Blocking(0, in_place, tile.NR, tile.MR, rows, columns, part)
+                    yield cut._replace(seconds=seconds(spec, cut, threads))
         if rows == 1:
             return
         rows = even(out_h, -(-rows // 2))
@@ -206,11 +235,13 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
     _, out_h, out_w = spec.output_size
     taps, width = math.prod(spec.weight_shape[2:]), cut.NR * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
-    packing = 0.0
-    if not in_place(spec):
+    packing, slow = 0.0, 0.0
+    if not cut.in_place:
         lines = (1 if spec.channels_last else spec.weight_shape[2]) * spec.kernel_size[0] * cut.rows * spec.stride[1]
-        packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * 0.05e-9 * scale
-    cycles = sum(n * tile_cycles(m, cut.NR, taps) for n, m in tiles_of(cut.columns, cut.MR))
+        packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * (0.1e-9 if spec.channels_last else 0.3e-9) * scale
+    elif conflict(spec, even(cut.columns, cut.MR)):
+        slow = 20.0
+    cycles = sum(n * (tile_cycles(m, cut.NR, taps) + (slow + fetched(spec, m)) * taps) for n, m in tiles_of(cut.columns, cut.MR))
     multiplying = cut.panels * cut.rows * cycles * 0.28e-9
     # weights stream from the L3 cache once a task, from L2 for each row
     streaming = cut.panels * taps * width * 4 * scale * (0.03e-9)
@@ -223,6 +254,7 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking:
     """Return the blocking that should be fastest on all threads."""
+    spec = unstrided(spec)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
     return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
 
@@ -240,7 +272,7 @@ def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtypes, and return what calls the kernel."""
     if not math.prod(spec.output_shape):
         return lambda ops: None
-    cut = blocking(spec)
+    cut, whole, spec = blocking(spec), spec, unstrided(spec)
     input, compute, out = spec.dtypes
     _, out_h, out_w = spec.output_size
     last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
@@ -254,7 +286,7 @@ def prepare(spec: ConvSpec) -> Runner:
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2],
-        mode=MODES[spec.padding_mode], in_place=in_place(spec), channels_last=spec.channels_last, same=input == compute,
+        mode=MODES[spec.padding_mode], skip_h=whole.stride[1] // spec.stride[1], skip_w=whole.stride[2] // spec.stride[2], in_place=cut.in_place, channels_last=spec.channels_last, same=input == compute,
         plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation),
         has_residual=spec.has_residual, transposing=transposing.address if transposing else 0,
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),

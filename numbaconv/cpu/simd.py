@@ -229,10 +229,6 @@ class Code:
         """``min(a, b)`` of words."""
         return Value(self, self.builder.select(self.builder.icmp_signed("<", a.ir, b.ir), a.ir, b.ir))
 
-    def where_less(self, i: int, bound: Value, then: Value) -> Value:
-        """``then if i < bound else 0`` of words."""
-        return Value(self, self.builder.select(self.builder.icmp_signed("<", _WORD(i), bound.ir), then.ir, _WORD(0)))
-
     def variable(self, start: Value) -> Variable:
         """A vector that changes."""
         return Variable(self, start)

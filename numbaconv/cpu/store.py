@@ -80,15 +80,17 @@ def _transpose(
     size = code.dtype.itemsize
 
     def square(r: Value, c: Value, height: Value | None, width: Value | None) -> None:
-        """Transpose one square of a vector's width, or what there is of it."""
+        """Transpose one square of a vector's width, or what there is of it: rows beyond are the last one again."""
         at, to = source + r * source_row + c * size, target + c * target_row + r * size
-        vectors = []
-        for i in range(code.lanes):
-            mask = None if width is None or height is None else code.mask(code.where_less(i, height, width))
-            vectors.append(code.load(at + source_row * i, mask))
-        for i, vector in enumerate(_transposed(code, vectors)):
-            mask = None if width is None or height is None else code.mask(code.where_less(i, width, height))
-            code.store(vector, to + target_row * i, mask)
+        part = height is not None and width is not None
+        load_mask, store_mask = (code.mask(width), code.mask(height)) if part else (None, None)
+
+        def row(i: int, count: Value | None) -> Value | int:
+            return i if count is None else code.smaller(code.constant(i), count - 1)
+
+        vectors = _transposed(code, [code.load(at + source_row * row(i, height), load_mask) for i in range(code.lanes)])
+        for i in reversed(range(code.lanes)):  # so that the row which belongs there is stored last
+            code.store(vectors[i], to + target_row * row(i, width), store_mask)
 
     with code.loop(columns, code.lanes) as c, code.loop(rows, code.lanes) as r:
         height, width = rows - r, columns - c

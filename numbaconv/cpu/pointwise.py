@@ -1,0 +1,255 @@
+"""Pointwise convolution, channels first: a matrix product over the channels, straight on the data.
+
+Lanes run along the positions, which lie next to each other in memory, so that nothing is packed but the weight and nothing transposed:
+for each tile of NR vectors of positions, and each panel of MR output channels, the microkernel goes through the input
+channels, a plane apart, and stores into the result itself. The last positions of a plane that fill no tile go through a copy.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import int64, prange, types
+
+from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cpu.blocks import aligned
+from numbaconv.cpu.cutting import cuts_for, even, find_cut, tiles_of
+from numbaconv.cpu.epilogue import Epilogue
+from numbaconv.cpu.float16 import round_to
+from numbaconv.cpu.intrinsics import address_of, copy_bytes, keep
+from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.microkernel import along_positions
+from numbaconv.cpu.plan import record, record_type
+from numbaconv.cpu.rows import finish_row
+from numbaconv.cpu.simd import call, has_vectors, lanes
+from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.threads import launcher
+from numbaconv.spec import ConvSpec
+
+__all__ = ["POINTWISE"]
+
+SERIAL = 100_000  # products below which waking a second thread costs more than it brings
+
+
+@inner
+def store_rows(output, sums, positions, residual, has_residual, bias, activation):
+    """output[o, i] = activation(sums[o, i] + bias[o] + residual[o, i])."""
+    for o in range(output.shape[0]):
+        part, target = sums[o, :positions], output[o]
+        finish_row(part, bias[o], residual[o], has_residual, activation)
+        for i in range(positions):
+            target[i] = round_to(target, part[i])
+
+
+@inner
+def tile(p0, width, input, weights, result, residual, bias, activation, offsets, panels, copied, sums, p):
+    """Compute the positions from p0 on for some panels of channels, of which `panels` names the sizes and microkernels."""
+    channels, positions = input.shape
+    size = weights.itemsize
+    count = min(width, positions - p0)
+    origin, plane = address_of(input[0, p0:]), input.strides[0]
+    if count < width:
+        for c in range(channels):
+            copy_bytes(address_of(copied[c]), address_of(input[c, p0:]), count * size)
+        origin, plane = address_of(copied), copied.strides[0]
+    for c in range(channels):
+        offsets[c] = c * plane
+    direct = p.plain and count == width and result.strides[1] == size
+    panel, o = address_of(weights), 0
+    for number, rows, micro in panels:
+        for _ in range(number):
+            if direct:
+                call(micro, origin, offsets.ctypes.data, channels, panel, address_of(result[o, p0:]), result.strides[0], 0, 0)
+            else:
+                call(micro, origin, offsets.ctypes.data, channels, panel, address_of(sums), sums.strides[0], 0, 0)
+                some = result[o : o + rows, p0 : p0 + count]
+                more = residual[o : o + rows, p0 : p0 + count] if p.has_residual else residual
+                store_rows(some, sums, count, more, p.has_residual != 0, bias[o : o + rows], activation)
+            panel += rows * channels * size
+            o += rows
+
+
+@inner
+def task(number, input, weight, output, bias, residual, activation, cuts, plan):
+    """Compute some tiles of positions for some panels of channels of one group of one image."""
+    p = plan[0]
+    groups = input.shape[1]
+    number, channel_block = number // p.channel_blocks, number % p.channel_blocks
+    number, tile_block = number // p.tile_blocks, number % p.tile_blocks
+    n, group = number // groups, number % groups
+    image = input[n, group]
+    channels, positions = image.shape
+    o0 = channel_block * p.channels
+    o1 = min(output.shape[2], o0 + p.channels)
+    weights, addend = weight[group, o0 * channels : o1 * channels], bias[group, o0:o1]
+    result = output[n, group, o0:o1]
+    more = residual[n, group, o0:o1] if p.has_residual else residual[0, 0]
+    offsets = np.empty(channels, np.int64)
+    copied = aligned(channels * p.wide, weight).reshape(channels, p.wide)
+    sums = aligned(p.MR * p.wide, weight).reshape(p.MR, p.wide)
+    wide, narrow = find_cut(cuts, o1 - o0), find_cut(cuts, -(o1 - o0))
+    p1 = min(positions, (tile_block + 1) * p.tiles * p.wide)
+    for p0 in range(tile_block * p.tiles * p.wide, p1, p.wide):
+        if positions - p0 <= p.narrow:
+            copied_narrow = copied.reshape(channels * (p.wide // p.narrow), p.narrow)
+            tile(p0, p.narrow, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow, sums, p)
+        else:
+            tile(p0, p.wide, image, weights, result, more, addend, activation, offsets, wide, copied, sums, p)
+    keep(offsets)
+    keep(copied)
+    keep(sums)
+
+
+@inner(inline="always")
+def tasks(output, plan):
+    """How many tasks there are."""
+    return output.shape[0] * output.shape[1] * plan[0].tile_blocks * plan[0].channel_blocks
+
+
+@kernel(parallel=True)
+def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
+    """All tasks, over the threads."""
+    for number in prange(tasks(output, plan)):
+        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
+
+
+@kernel
+def in_series(input, weight, output, bias, residual, activation, cuts, plan):
+    """All tasks, in the calling thread."""
+    for number in range(tasks(output, plan)):
+        task(number, input, weight, output, bias, residual, activation, cuts, plan)
+
+
+# ---------------------------------------------------------------- blocking
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut into tasks, and what that should cost."""
+
+    seconds: float
+    MR: int  # at most
+    NR: int
+    tiles: int  # of positions, of a task
+    channels: int  # of a task
+
+
+@lru_cache(maxsize=1024)
+def blocking(spec: ConvSpec) -> Blocking:
+    """Return the blocking that should be fastest on all threads."""
+    threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
+    return min((b for tile in tiles() if tile.MR > 1 for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
+
+
+def blockings(spec: ConvSpec, tile: Tile, threads: int) -> list[Blocking]:
+    """Return the ways to cut a problem for a tile: by positions, by channels, or both."""
+    outs, count = spec.weight_shape[1], -(-math.prod(spec.output_size) // (tile.NR * lanes(spec.dtypes.compute)))
+    cuts = {(even(count, -(-count // a)), even(outs, -(-outs // b))) for a in (1, 2, 4, 8, 16) for b in (1, 2, 4)}
+    found = [Blocking(0, tile.MR, tile.NR, *cut) for cut in cuts]
+    return [cut._replace(seconds=seconds(spec, cut, threads)) for cut in found]
+
+
+def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
+    """Predict the time of one call: a cycle of 0.28 ns for each product of vectors, 20 and 2 a sum to start and end a tile."""
+    outs, ins = spec.weight_shape[1:3]
+    width = cut.NR * lanes(spec.dtypes.compute)
+    positions = math.prod(spec.output_size)
+    whole, rest = divmod(positions, width)
+    vectors = [cut.NR] * (whole > 0) + ([1 if rest <= width // cut.NR else cut.NR] if rest else [])
+    counts = [whole] * (whole > 0) + [1] * (rest > 0)
+    total = 0.0
+    for number, nr in zip(counts, vectors, strict=True):
+        for panels, rows in tiles_of(cut.channels, cut.MR):
+            cycles = 20 + ins * max(8, rows * nr, nr + rows / 2) + 3 * rows * nr
+            total += number * panels * cycles
+    total += (rest > 0) * ins * 20
+    total /= max(1, -(-positions // width))  # the mean tile
+    blocks = spec.batch * spec.groups * -(-(-(-positions // width)) // cut.tiles) * -(-outs // cut.channels)
+    return -(-blocks // threads) * (cut.tiles * total * 0.28e-9 + ins * 2e-9)
+
+
+# ---------------------------------------------------------------- the algorithm
+
+
+def why_not(spec: ConvSpec) -> str | None:
+    """Say so for what is not pointwise, or does not lie as this algorithm reads it."""
+    dtypes = spec.dtypes
+    if set(spec.kernel_size) != {1} or set(spec.stride) != {1} or any(map(any, spec.padding)):
+        return "it takes 1 x 1 kernels of stride 1 without padding"
+    if spec.channels_last:
+        return "its lanes are positions, which are neighbours with channels first only"
+    if not has_vectors(dtypes.compute) or dtypes.input != dtypes.compute:
+        return f"it computes in the dtype of its input, {dtypes.input} -> {dtypes.compute} converts"
+    return None
+
+
+def prepare(spec: ConvSpec) -> Runner:
+    """Compile for the spec's dtypes, and return what calls the kernel."""
+    if not math.prod(spec.output_shape):
+        return lambda ops: None
+    cut, outs = blocking(spec), spec.weight_shape[1]
+    _, compute, out = spec.dtypes
+    width = cut.NR * lanes(compute)
+    last = outs - (-(-outs // cut.channels) - 1) * cut.channels
+    wide, kept = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, cut.NR), compute))
+    narrow, more = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, 1), compute))
+    narrow[:, 0, 0] *= -1  # how find_cut tells them apart
+    cuts, finish = np.concatenate([wide, narrow]), Epilogue(spec)
+    count = -(-math.prod(spec.output_size) // width)
+    plan = record(
+        plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
+        wide=width, narrow=lanes(compute), MR=cut.MR, tiles=cut.tiles, tile_blocks=-(-count // cut.tiles),
+        channels=cut.channels, channel_blocks=-(-outs // cut.channels),
+    )  # fmt: skip
+    arrays = (strided(compute, 4), contiguous(compute, 2), strided(out, 4), contiguous(compute, 2), strided(compute, 4))
+    signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
+    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
+    planes = (*spec.input_shape[:3], math.prod(spec.input_size))
+    results = (*spec.output_shape[:3], planes[3])
+    none = np.empty((1,) * 4, compute)
+
+    def run(ops: Operands, kept: tuple = (kept, more)) -> None:
+        bias, residual, _, activation = finish.arguments(ops)
+        input, output = ops.input.reshape(planes), ops.output.reshape(results)  # copies where axes do not merge
+        if input.strides[3] != input.itemsize:
+            input = np.ascontiguousarray(input)
+        launch(input, ops.weight, output, bias, residual.reshape(results) if spec.has_residual else none, activation, cuts, plan)
+        if not np.may_share_memory(output, ops.output):
+            ops.output[...] = output.reshape(ops.output.shape)
+
+    return run
+
+
+def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
+    """Return ``(groups, out_channels * in_channels)``: panels ``[in_channel, MR]``, each task's channels cut evenly."""
+    groups, outs, ins = weight.shape[:3]
+    cut, dtype = blocking(spec), spec.dtypes.compute
+    rows = weight.reshape(groups, outs, ins)
+    packed = np.empty((groups, outs * ins), dtype)
+    at = 0
+    for o0 in range(0, outs, cut.channels):
+        for number, size in tiles_of(min(cut.channels, outs - o0), cut.MR):
+            panels = rows[:, at : at + number * size].reshape(groups, number, size, ins)
+            packed[:, at * ins : (at + number * size) * ins] = panels.swapaxes(2, 3).reshape(groups, -1)
+            at += number * size
+    return packed
+
+
+def cost(spec: ConvSpec) -> float:
+    """Seconds: 4 us to call, and what :func:`seconds` predicts for the best blocking."""
+    return 4e-6 + (blocking(spec).seconds if math.prod(spec.output_shape) else 0)
+
+
+POINTWISE = Algorithm(
+    name="pointwise",
+    backend="cpu",
+    summary="a matrix product over the channels, straight on the data, lanes along positions",
+    why_not=why_not,
+    cost=cost,
+    pack=pack,
+    prepare=prepare,
+    packing=lambda spec: blocking(spec)[1:],
+)
