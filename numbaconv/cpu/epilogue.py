@@ -31,6 +31,8 @@ class Epilogue:
         self._no_bias = np.zeros(spec.weight_shape[:2], self._dtype)
         self._no_residual = np.empty((1,) * 6, self._dtype)
         self._activation = None if spec.activation is None else epilogue(spec.activation, self._dtype)
+        address = 0 if self._activation is None else self._activation.address
+        self._nothing = None if spec.has_bias or spec.has_residual else (self._no_bias, self._no_residual, False, address)
 
     @property
     def types(self) -> tuple[types.Type, ...]:
@@ -39,6 +41,8 @@ class Epilogue:
 
     def arguments(self, ops: Operands) -> tuple[np.ndarray, np.ndarray, bool, int]:
         """Return bias, residual, whether there is one, and the address of the activation or 0."""
+        if self._nothing is not None:
+            return self._nothing
         return (
             self._no_bias if ops.bias is None else np.ascontiguousarray(ops.bias, self._dtype),
             self._no_residual if ops.residual is None else ops.residual.astype(self._dtype, copy=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -98,34 +99,48 @@ def transformed_in_series(weight, packed, depth, wide, transforming, transposing
 
 def panels(weight: np.ndarray, width: int, dtype: np.dtype) -> np.ndarray:
     """Return a canonical weight as panels ``(groups, panels, taps, width)`` in a dtype, the last one filled with zeros."""
-    groups, outs = weight.shape[:2]
-    rows = weight.reshape(groups, outs, math.prod(weight.shape[2:]))
+    groups, outs, *taps = weight.shape
+    rows = weight.reshape(groups, outs, math.prod(taps))
     packed = _empty((groups, -(-outs // width), rows.shape[2], width), dtype)
-    signature = strided(weight.dtype, 3), contiguous(dtype, 4), types.int64
-    launcher(panels_in_series, panels_in_parallel, packed.size <= SERIAL, signature)(rows, packed, _transposing(weight, dtype))
+    launch, transposing = _packer(weight.dtype, dtype, packed.size <= SERIAL)
+    launch(rows, packed, transposing)
     return packed
+
+
+@cache
+def _packer(source: np.dtype, dtype: np.dtype, small: bool) -> tuple[Any, int]:
+    """What packs weights of one dtype in another, and the address that it takes."""
+    signature = strided(source, 3), contiguous(dtype, 4), types.int64
+    return launcher(panels_in_series, panels_in_parallel, small, signature), _transposing(source, dtype)
 
 
 def transformed_panels(weight: np.ndarray, m: tuple[int, int], width: int, lanes: int, dtype: np.dtype) -> np.ndarray:
     """Return a canonical weight, transformed for tiles of m outputs, as panels ``(groups, panels, elements, kd * channels, width)``."""
     groups, outs, channels, depth, *k = weight.shape
-    rows = weight.reshape(groups, outs, math.prod(weight.shape[2:]))
+    rows = weight.reshape(groups, outs, channels * depth * math.prod(k))
     elements = math.prod(a + b - 1 for a, b in zip(m, k, strict=True))
     packed = _empty((groups, -(-outs // width), elements, depth * channels, width), dtype)
-    signature = strided(weight.dtype, 3), contiguous(dtype, 5), *[types.int64] * 5
-    launch = launcher(transformed_in_series, transformed_in_parallel, packed.size <= SERIAL, signature)
-    transform = weight_transform(m, tuple(k), dtype)
-    launch(rows, packed, depth, k[1], transform.address, _transposing(weight, dtype), width // lanes)
+    launch, transposing = _transformer(weight.dtype, dtype, packed.size <= SERIAL)
+    launch(rows, packed, depth, k[1], weight_transform(m, tuple(k), dtype).address, transposing, width // lanes)
     return packed
 
 
-def _transposing(weight: np.ndarray, dtype: np.dtype) -> int:
-    return transpose(dtype).address if weight.dtype == dtype and has_vectors(dtype) else 0
+@cache
+def _transformer(source: np.dtype, dtype: np.dtype, small: bool) -> tuple[Any, int]:
+    """What transforms and packs weights of one dtype in another, and an address that it takes."""
+    signature = strided(source, 3), contiguous(dtype, 5), *[types.int64] * 5
+    return launcher(transformed_in_series, transformed_in_parallel, small, signature), _transposing(source, dtype)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """An array that begins on a cache line."""
+def _transposing(source: np.dtype, dtype: np.dtype) -> int:
+    return transpose(dtype).address if source == dtype and has_vectors(dtype) else 0
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that begins on a cache line, if it is large enough for that to matter."""
     size = math.prod(shape)
+    if size < SERIAL:
+        return np.empty(shape, dtype)
     memory = np.empty(size + 64 // dtype.itemsize, dtype)
-    first = -memory.__array_interface__["data"][0] % 64 // dtype.itemsize
+    first = -memory.ctypes.data % 64 // dtype.itemsize
     return memory[first : first + size].reshape(shape)
