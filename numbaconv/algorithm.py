@@ -48,6 +48,8 @@ class Algorithm:
         Fixes everything that depends on the problem alone and returns the function that computes.
     sums_directly
         Whether it adds up the products themselves, as ``algorithm="accurate"`` asks.
+    packing_cost
+        Predicted seconds of :attr:`pack`, which calls with no prepared operator spend too.
     packing
         What the form of a packed weight depends on, beside the weight and the compute dtype: where equal, it is packed once.
     """
@@ -59,5 +61,10 @@ class Algorithm:
     cost: Callable[[ConvSpec], float]
     pack: Callable[[ConvSpec, np.ndarray], Any]
     prepare: Callable[[ConvSpec], Runner]
+    packing_cost: Callable[[ConvSpec], float] = lambda spec: 0.0
     sums_directly: bool = True
     packing: Callable[[ConvSpec], Hashable] = lambda spec: None
+
+    def seconds(self, spec: ConvSpec, prepared: bool) -> float:
+        """Predict what a call takes, with the packing of its weight unless a prepared operator did that before."""
+        return self.cost(spec) + (0.0 if prepared else self.packing_cost(spec))

@@ -61,10 +61,11 @@ def candidates(backend: Backend) -> tuple[Algorithm, ...]:
 
 
 @lru_cache(maxsize=4096)
-def select(spec: ConvSpec, backend: Backend) -> Plan:
+def select(spec: ConvSpec, backend: Backend, prepared: bool = True) -> Plan:
     """Choose the algorithm: the one named, or the fastest of those that can, the first of equals.
 
     Where some were measured on this machine, that is the least measured time, else the least predicted: the two are not compared.
+    To both comes the predicted time to pack the weight, unless a prepared operator did that before.
 
     Raises
     ------
@@ -76,10 +77,17 @@ def select(spec: ConvSpec, backend: Backend) -> Plan:
     if not able:
         _refuse(spec, backend)
     seconds = _measured(spec, backend)
-    timed = [a for a in able if a.name in seconds]
-    if timed:
-        return Plan(spec, backend, min(timed, key=lambda algorithm: seconds[algorithm.name]))
-    return Plan(spec, backend, min(able, key=lambda algorithm: algorithm.cost(spec)))
+    whole = {a: _whole(a, spec, prepared, seconds) for a in able if a.name in seconds}
+    if whole:
+        return Plan(spec, backend, min(whole, key=lambda algorithm: whole[algorithm] or 0.0))
+    return Plan(spec, backend, min(able, key=lambda algorithm: algorithm.seconds(spec, prepared)))
+
+
+def _whole(algorithm: Algorithm, spec: ConvSpec, prepared: bool, seconds: Mapping[str, float]) -> float | None:
+    """The measured seconds of an algorithm, if there are any, and what it takes to pack."""
+    if algorithm.name not in seconds:
+        return None
+    return seconds[algorithm.name] + (0.0 if prepared else algorithm.packing_cost(spec))
 
 
 def usable(spec: ConvSpec, backend: Backend) -> list[Algorithm]:
@@ -164,33 +172,33 @@ class Explanation:
         return "\n".join([self.problem, *aligned(table)])
 
 
-def explain(title: str, specs: Sequence[ConvSpec], backend: Backend) -> Explanation:
+def explain(title: str, specs: Sequence[ConvSpec], backend: Backend, prepared: bool) -> Explanation:
     """Say what :func:`select` decides for the parts of a problem, and why not otherwise."""
-    parts = tuple(_explain(spec, str(spec) if len(specs) > 1 else title, backend) for spec in specs)
+    parts = tuple(_explain(spec, str(spec) if len(specs) > 1 else title, backend, prepared) for spec in specs)
     if len(parts) == 1:
         return parts[0]
     algorithms = " + ".join(dict.fromkeys(part.algorithm for part in parts))
     return Explanation(title, parts[0].backend, algorithms, sum((part.rows for part in parts), ()), parts)
 
 
-def _explain(spec: ConvSpec, title: str, backend: Backend) -> Explanation:
-    plan, seconds = select(spec, backend), _measured(spec, backend)
-    rows = tuple(_row(a, b, plan, seconds) for b in BACKENDS.values() for a in b.algorithms)
+def _explain(spec: ConvSpec, title: str, backend: Backend, prepared: bool) -> Explanation:
+    plan, seconds = select(spec, backend, prepared), _measured(spec, backend)
+    rows = tuple(_row(a, b, plan, prepared, seconds) for b in BACKENDS.values() for a in b.algorithms)
     return Explanation(title, plan.algorithm.backend, plan.algorithm.name, rows)
 
 
-def _row(algorithm: Algorithm, backend: Backend, plan: Plan, seconds: Mapping[str, float]) -> Row:
+def _row(algorithm: Algorithm, backend: Backend, plan: Plan, prepared: bool, seconds: Mapping[str, float]) -> Row:
     cost = measured = None
     if algorithm is plan.algorithm:
-        reason, cost, measured = None, algorithm.cost(plan.spec), seconds.get(algorithm.name)
+        reason, cost, measured = None, algorithm.seconds(plan.spec, prepared), _whole(algorithm, plan.spec, prepared, seconds)
     elif (reason := backend.why_unavailable()) is None and (reason := _objection(algorithm, plan.spec)) is None:
-        cost = algorithm.cost(plan.spec)
+        cost = algorithm.seconds(plan.spec, prepared)
         if algorithm not in candidates(plan.backend):
             reason = f"the call goes to the {plan.backend.name} backend"
         elif plan.algorithm.name not in seconds:
             reason = "predicted slower"
         else:
-            measured = seconds.get(algorithm.name)
+            measured = _whole(algorithm, plan.spec, prepared, seconds)
             reason = "not measured" if measured is None else "measured slower"
     return Row(backend.name, algorithm.name, algorithm.summary, cost, reason, measured)
 

@@ -16,7 +16,8 @@ from numbaconv import adjoint, arrays, cuda, spec
 from numbaconv.algorithm import Operands
 from numbaconv.arrays import HOST, Memory, Place, is_plain
 from numbaconv.backend import Backend, choose, chosen
-from numbaconv.bound import Memo, Planned, bind, pack
+from numbaconv.bound import Memo, Planned, bind
+from numbaconv.bound import pack as pack_now
 from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
 from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value
@@ -119,7 +120,7 @@ def compute(
     options: ConvOptions,
     backend: str | None = None,
     stream: Any = None,
-    pack: Packer = pack,
+    pack: Packer = pack_now,
 ) -> tuple[Any, Planned | None]:
     """Check, plan and compute one call. Also return the plan, if it is that of calls without `out` as well."""
     home = arrays.place_of(call.input)
@@ -132,12 +133,13 @@ def compute(
     views = Views._make(
         None if a is None and name in OPTIONAL else memory.view(a, name) for a, name in zip(operands, names, strict=True)
     )
-    planned = _plan_views(operator, ndim, views, options, target)
+    prepared = pack is not pack_now
+    planned = _plan_views(operator, ndim, views, options, target, prepared)
 
     out = None if call.out is None else _MEMORIES[home].view_out(call.out)
     usual = planned
     if out is not None:
-        planned = _plan_for_out(out, planned, operator, ndim, views, options)
+        planned = _plan_for_out(out, planned, operator, ndim, views, options, prepared)
     general = planned if planned is usual else None
     problem = planned.problem
     if out is not None and home == target.place and arrays.writes_directly(out, problem.out_dtype, views):
@@ -208,27 +210,31 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
     return arrays.describe(view, ndim, layout) if argument == "input" else ArraySpec(view.shape, view.dtype)
 
 
-def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Planned:
+def plan_specs(
+    operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False
+) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
     if all(map(_has_one_meaning, options)):
-        return _remembered(operator, ndim, specs, options, backend)
+        return _remembered(operator, ndim, specs, options, backend, prepared)
     options = frozen(options)
     plan = _remembered if all(map(_has_one_meaning, options)) else _plan
-    return plan(operator, ndim, specs, options, backend)
+    return plan(operator, ndim, specs, options, backend, prepared)
 
 
-def _plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend) -> Planned:
+def _plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend, prepared: bool) -> Planned:
     first = arrays.describe(views.input, ndim, options.layout)
     specs = Specs._make((first, *(None if a is None else ArraySpec(a.shape, a.dtype) for a in views[1:])))
-    return plan_specs(operator, ndim, specs, options, backend)
+    return plan_specs(operator, ndim, specs, options, backend, prepared)
 
 
-def _plan_for_out(out: np.ndarray, planned: Planned, operator: str, ndim: int, views: Views, options: ConvOptions) -> Planned:
+def _plan_for_out(
+    out: np.ndarray, planned: Planned, operator: str, ndim: int, views: Views, options: ConvOptions, prepared: bool
+) -> Planned:
     """Check `out`; where no dtype was asked for, its dtype is what the result is stored in, with no rounding between."""
     arrays.check_out(out, planned.problem.shape, planned.problem.out_dtype)
     if options.out_dtype is not None or out.dtype == planned.problem.out_dtype:
         return planned
-    return _plan_views(operator, ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), planned.backend)
+    return _plan_views(operator, ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), planned.backend, prepared)
 
 
 def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, options: ConvOptions, backend: Backend) -> None:
@@ -239,15 +245,15 @@ def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, o
     check_algorithm(options.algorithm, backend)
 
 
-def explain(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Explanation:
+def explain(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False) -> Explanation:
     """Say what a call with operands like these does, and why."""
-    planned = plan_specs(operator, ndim, specs, options, backend)
-    return explain_specs(planned.problem.title, [part.spec for part in planned.problem.parts], backend)
+    planned = plan_specs(operator, ndim, specs, options, backend, prepared)
+    return explain_specs(planned.problem.title, [part.spec for part in planned.problem.parts], backend, prepared)
 
 
-def _plan(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend) -> Planned:
+def _plan(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool) -> Planned:
     problem = OPERATORS[operator](ndim, specs, options)
-    return Planned(problem, tuple(select(part.spec, backend) for part in problem.parts))
+    return Planned(problem, tuple(select(part.spec, backend, prepared) for part in problem.parts))
 
 
 _remembered = lru_cache(maxsize=4096)(_plan)

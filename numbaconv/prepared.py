@@ -79,7 +79,7 @@ class Prepared:
         backend = choose(self._backend, "host" if isinstance(input, tuple) else arrays.place_of(input))
         first = execute.describe(input, self._specs[0].dtype, self.ndim, self._options.layout)
         specs = Specs(first, *self._specs)
-        return execute.explain(self.operator, self.ndim, specs, self._options, backend)
+        return execute.explain(self.operator, self.ndim, specs, self._options, backend, prepared=True)
 
     def _at(self, place: Place) -> tuple[Any, Any]:
         """The weight and bias in one kind of memory, copied there once."""

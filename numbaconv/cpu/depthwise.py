@@ -544,4 +544,5 @@ DEPTHWISE = Algorithm(
     cost=cost,
     pack=pack,
     prepare=prepare,
+    packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

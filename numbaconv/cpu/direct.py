@@ -26,7 +26,7 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import panels
+from numbaconv.cpu.panels import packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finish, store, transpose
@@ -323,5 +323,6 @@ DIRECT = Algorithm(
     cost=cost,
     pack=pack,
     prepare=prepare,
+    packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
     packing=lambda spec: blocking(spec).NR,
 )

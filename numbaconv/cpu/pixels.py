@@ -354,5 +354,6 @@ PIXELS = Algorithm(
     cost=cost,
     pack=pack,
     prepare=prepare,
+    packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
     packing=rows_of_panels,
 )

@@ -251,5 +251,6 @@ POINTWISE = Algorithm(
     cost=cost,
     pack=pack,
     prepare=prepare,
+    packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
     packing=lambda spec: blocking(spec)[1:],
 )

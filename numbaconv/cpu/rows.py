@@ -258,4 +258,5 @@ ROWS = Algorithm(
     cost=cost,
     pack=pack,
     prepare=prepare,
+    packing_cost=lambda spec: 3e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

@@ -25,7 +25,7 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep, owned
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import transformed_panels
+from numbaconv.cpu.panels import packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store, transpose
@@ -310,6 +310,12 @@ def pack(spec: ConvSpec, m: int, weight: np.ndarray) -> np.ndarray:
     return transformed_panels(weight, shape(spec, m).m, blocking(spec, m).NR * vector, vector, dtype)
 
 
+def packing_cost(spec: ConvSpec, m: int) -> float:
+    """Predict how long the weights take to be transformed and packed."""
+    transformed = math.prod(spec.weight_shape[:4]) * shape(spec, m).elements
+    return 3e-6 + packing_seconds(transformed, spec.dtypes.compute.itemsize)
+
+
 def winograd(m: int) -> Algorithm:
     """Return the algorithm for tiles of m x m outputs."""
     return Algorithm(
@@ -320,6 +326,7 @@ def winograd(m: int) -> Algorithm:
         cost=lambda spec: 5e-6 + (blocking(spec, m).seconds if math.prod(spec.output_shape) else 0),
         pack=lambda spec, weight: pack(spec, m, weight),
         prepare=lambda spec: prepare(spec, m),
+        packing_cost=lambda spec: packing_cost(spec, m),
         sums_directly=False,
         packing=lambda spec: blocking(spec, m).NR,
     )
