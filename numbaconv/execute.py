@@ -210,9 +210,7 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
     return arrays.describe(view, ndim, layout) if argument == "input" else ArraySpec(view.shape, view.dtype)
 
 
-def plan_specs(
-    operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False
-) -> Planned:
+def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
     if all(map(_has_one_meaning, options)):
         return _remembered(operator, ndim, specs, options, backend, prepared)
@@ -245,7 +243,9 @@ def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, o
     check_algorithm(options.algorithm, backend)
 
 
-def explain(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False) -> Explanation:
+def explain(
+    operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False
+) -> Explanation:
     """Say what a call with operands like these does, and why."""
     planned = plan_specs(operator, ndim, specs, options, backend, prepared)
     return explain_specs(planned.problem.title, [part.spec for part in planned.problem.parts], backend, prepared)

@@ -1,4 +1,4 @@
-"""Padded copies of a part of the input, in the compute dtype: what kernels read where padding or dtype keeps them from the array itself."""
+"""Padded copies of a part of the input, in the compute dtype, for where padding or dtype keep kernels from the array itself."""
 
 from __future__ import annotations
 

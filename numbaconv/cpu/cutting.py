@@ -34,8 +34,8 @@ def tiles_of(count: int, most: int) -> list[tuple[int, int]]:
 def tile_cycles(positions: int, vectors: int, taps: int) -> float:
     """Predict the cycles of one call of the microkernel along channels.
 
-    A cycle a product of vectors, if there are enough to hide their latency of 4 cycles at 2 a cycle, and if the vectors of weights
-    arrive in time, which come from the L2 cache at half a vector a cycle; 20 to start and 2 a sum to store.
+    A cycle a product of vectors, if there are enough to hide their latency of 4 cycles at 2 a cycle, and if the vectors of
+    weights arrive in time, which come from the L2 cache at half a vector a cycle; 20 to start and 2 a sum to store.
     """
     return 20 + taps * max(8, positions * vectors, 2 * vectors + positions / 2) + 2 * positions * vectors
 

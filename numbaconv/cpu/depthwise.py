@@ -1,9 +1,10 @@
-"""Depthwise convolution, and of small groups: every channel is filtered on its own, so that what counts is to read each input once and in place.
+"""Depthwise convolution, and of small groups: every channel is filtered on its own, so that reading each input once counts.
 
-With channels first, lanes run along a row of outputs: a vector function goes along some neighbouring rows at once, keeps their sums
-and the rows' weights in registers and uses every vector it loads for all rows that read it. With channels last, lanes run along the
-channels, and the vector function computes some neighbouring outputs of a row. Both read rows through a table of addresses, where
-rows of padding are one row of zeros; beside a row, lanes are masked (channels first) or taps left out (channels last).
+With channels first, lanes run along a row of outputs: a vector function goes along some neighbouring rows at once, keeps their
+sums and the rows' weights in registers and uses every vector it loads for all rows that read it. With channels last, lanes run
+along the channels, and the vector function computes some neighbouring outputs of a row. Both read the input in place, through a
+table of addresses of rows, where rows of padding are one row of zeros; beside a row, lanes are masked (channels first) or taps
+left out (channels last).
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ SERIAL = 100_000  # products below which waking a second thread costs more than 
 class Row(NamedTuple):
     """What code for rows of outputs, channels first, is made for."""
 
-    kernel: tuple[int, int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
     padding: tuple[int, int]  # left and right of a row
     rows: int  # of outputs at once
     vectors: int  # of outputs at once along a row
@@ -55,9 +56,9 @@ class Row(NamedTuple):
 def along_row(shape: Row, dtype: np.dtype) -> Any:
     """Compile what computes some rows of outputs of one channel, channels first.
 
-    Its words are the address of a table of the addresses of input rows, the elements of an input row, the addresses of the weights
-    ``(kd, kh, kw)``, of the outputs and of what is added to them, the bytes from an output row to the next, and the elements
-    of one. The table is for ``[kd, slot]``, see :func:`slots_of`.
+    Its words are the address of a table of the addresses of input rows, the elements of an input row, the addresses of the
+    weights ``(kd, kh, kw)``, of the outputs and of what is added to them, the bytes from an output row to the next, and the
+    elements of one. The table is for ``[kd, slot]``, see :func:`slots_of`.
     """
     depth, high, wide = shape.kernel
     slots = slots_of(shape.rows, high, shape.stride[0], shape.dilation[0])
@@ -168,16 +169,17 @@ class Pixels(NamedTuple):
 def along_channels(shape: Pixels, pixels: int, dtype: np.dtype) -> Any:
     """Compile what computes some neighbouring outputs of one vector of channels, channels last.
 
-    Its words are the address of a table of the addresses of input rows, the offset in bytes of the first input in them, the bytes
-    from a pixel of the input to the next, the addresses of the weights ``(rows, columns, group, lanes)``, of the outputs and of what
-    is added to them, the bytes from an output to the next, and how many channels there are.
+    Its words are the address of a table of the addresses of input rows, the offset in bytes of the first input in them, the
+    bytes from a pixel of the input to the next, the addresses of the weights ``(rows, columns, group, lanes)``, of the outputs
+    and of what is added to them, the bytes from an output to the next, and how many channels there are.
     """
     high, wide = shape.kernel
     reads = slots_of(pixels, wide, shape.stride, shape.dilation)
 
     def emit(
-        code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, out_step: Value, count: Value
-    ) -> None:
+        code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, out_step: Value,
+        count: Value,
+    ) -> None:  # fmt: skip
         def compute(mask: Value | None) -> None:
             totals: list = [None] * pixels
             for i in range(high):
@@ -213,26 +215,27 @@ def _of_group(code: Code, group: int, vector: Value) -> list:
 def beside_edge(shape: Pixels, dtype: np.dtype) -> Any:
     """Compile what computes one output of one vector of channels from some of its columns, channels last.
 
-    Its words are as those of :func:`along_channels` (the step is between the columns of taps), and how many columns in place of the
-    bytes between outputs.
+    Its words are as those of :func:`along_channels` (the step is between the columns of taps), and how many columns in place
+    of the bytes between outputs.
     """
     high, wide = shape.kernel
 
     def emit(
-        code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, columns: Value, count: Value
-    ) -> None:
+        code: Code, table: Value, offset: Value, step: Value, weights: Value, output: Value, bias: Value, columns: Value,
+        count: Value,
+    ) -> None:  # fmt: skip
         mask = code.mask(count)
-        totals = [code.variable(code.zero) for _ in range(high)]
+        sums = [code.variable(code.zero) for _ in range(high)]
         lines = [code.word(table + i * 8) + offset for i in range(high)]
         with code.loop(columns) as j:
-            for i, total in enumerate(totals):
+            for i, total in enumerate(sums):
                 for member, column in enumerate(_of_group(code, shape.group, code.load(lines[i] + step * j, mask))):
                     factor = code.load(weights + ((j + i * wide) * shape.group + member) * code.bytes)
                     total.value = code.multiply_add(column, factor, total.value)
-        total = code.load(bias, mask)
-        for more in totals:
-            total = total + more.value
-        code.store(total, output, mask)
+        whole = code.load(bias, mask)
+        for total in sums:
+            whole = whole + total.value
+        code.store(whole, output, mask)
 
     return vector_function(emit, dtype)
 
@@ -443,13 +446,11 @@ def prepare(spec: ConvSpec) -> Runner:
     out_h, rows, (left, right) = spec.output_size[1], rows_of_task(spec), interior(spec)
     if last:
         shape = Pixels((kernel[0] * kernel[1], kernel[2]), spec.stride[2], spec.dilation[2], spec.weight_shape[2])
-        compile = lambda n: along_channels(shape, n, dtype)
-        counts, most = {right - left}, PIXELS
+        cuts, kept = cuts_for({right - left}, PIXELS, lambda pixels: along_channels(shape, pixels, dtype))
     else:
-        compile = lambda n: along_row(row_shape(spec, n), dtype)
-        counts, most = {rows, out_h - (-(-out_h // rows) - 1) * rows}, rows_at_once(spec)
-    cuts, kept = cuts_for(counts, most, compile)
-    slots = slot_table(1 if last else most, kernel[1], spec.stride[1], spec.dilation[1])
+        counts = {rows, out_h - (-(-out_h // rows) - 1) * rows}
+        cuts, kept = cuts_for(counts, rows_at_once(spec), lambda rows: along_row(row_shape(spec, rows), dtype))
+    slots = slot_table(1 if last else rows_at_once(spec), kernel[1], spec.stride[1], spec.dilation[1])
     edge = beside_edge(shape, dtype) if last else None
     finish = Epilogue(spec)
     plan = record(
@@ -510,7 +511,7 @@ def adjacent(array: np.ndarray, axis: int) -> np.ndarray:
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return ``(groups, out_channels / groups, taps)``, or channels last ``(vectors, taps, group, lanes)``, in the compute dtype."""
+    """Return ``(groups, out_channels / groups, taps)``, or with channels last ``(vectors, taps, group, lanes)``."""
     groups, outs, ins = weight.shape[:3]
     taps = weight.astype(spec.dtypes.compute).reshape(groups, outs, ins, -1)
     if not spec.channels_last:

@@ -117,14 +117,14 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
         if direct and o1 - o0 == width:
             multiply_rows(
                 address_of(result), result.strides[1], result.strides[2], rows, origin, row, step, offsets, weights, cut,
-            )
+            )  # fmt: skip
             continue
         more = residual[n, group, o0:o1, d, h0:h1, w0:w1] if p.has_residual else residual[0, 0, :, 0]
         for i in range(0, rows, p.sums_rows):
             count = min(p.sums_rows, rows - i)
             multiply_rows(
                 address_of(sums), columns * width * size, width * size, count, origin + i * row, row, step, offsets, weights, cut,
-            )
+            )  # fmt: skip
             if not p.plain:
                 finish(sums, count, columns, more[:, i:], p.has_residual != 0, bias[group, o0:o1], activation)
             store(result[:, i : i + count], sums, p.transposing)
@@ -201,9 +201,7 @@ def fetched(spec: ConvSpec, positions: int) -> float:
 
 def span(spec: ConvSpec, rows: int, columns: int) -> int:
     """How many elements of the input a block of output rows and columns reads."""
-    sizes = (
-        (n - 1) * s + e for n, s, e in zip((rows, columns), spec.stride[1:], spec.kernel_extent[1:], strict=True)
-    )
+    sizes = ((n - 1) * s + e for n, s, e in zip((rows, columns), spec.stride[1:], spec.kernel_extent[1:], strict=True))
     return spec.weight_shape[2] * spec.kernel_size[0] * math.prod(sizes)
 
 
@@ -267,7 +265,6 @@ def why_not(spec: ConvSpec) -> str | None:
     return None if has_vectors(spec.dtypes.compute) else f"there are no vectors of {spec.dtypes.compute}"
 
 
-
 def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtypes, and return what calls the kernel."""
     if not math.prod(spec.output_shape):
@@ -286,7 +283,8 @@ def prepare(spec: ConvSpec) -> Runner:
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2],
-        mode=MODES[spec.padding_mode], skip_h=whole.stride[1] // spec.stride[1], skip_w=whole.stride[2] // spec.stride[2], in_place=cut.in_place, channels_last=spec.channels_last, same=input == compute,
+        mode=MODES[spec.padding_mode], skip_h=whole.stride[1] // spec.stride[1], skip_w=whole.stride[2] // spec.stride[2],
+        in_place=cut.in_place, channels_last=spec.channels_last, same=input == compute,
         plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation),
         has_residual=spec.has_residual, transposing=transposing.address if transposing else 0,
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),

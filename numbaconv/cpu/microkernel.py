@@ -43,7 +43,8 @@ def along_positions(tile: Tile, dtype: np.dtype) -> Any:
 def along_channels(tile: Tile, dtype: np.dtype) -> Any:
     """Compile the microkernel whose lanes are output channels.
 
-    Its words are as those of :func:`along_positions`, the weights ``(K, NR * lanes)``, and the bytes from a position to the next::
+    Its words are as those of :func:`along_positions`, but the weights ``(K, NR * lanes)``, and the bytes from a position to
+    the next::
 
         for r in range(MR):
             for v in range(NR * lanes):

@@ -99,7 +99,7 @@ def transformed_in_series(weight, packed, depth, wide, transforming, transposing
 
 
 def packing_seconds(elements: int, itemsize: int) -> float:
-    """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 ns an element, or 1 ns beyond the L2 cache."""
+    """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 ns each, or 1 ns beyond the caches."""
     threads = 1 if elements <= SERIAL else numba.config.NUMBA_NUM_THREADS
     return 3e-6 + elements * (0.3e-9 if elements * itemsize < 4e6 else 1e-9) * itemsize / 4 / threads
 
@@ -121,8 +121,8 @@ def _packer(source: np.dtype, dtype: np.dtype, small: bool) -> tuple[Any, int]:
     return launcher(panels_in_series, panels_in_parallel, small, signature), _transposing(source, dtype)
 
 
-def transformed_panels(weight: np.ndarray, m: tuple[int, int], width: int, lanes: int, dtype: np.dtype) -> np.ndarray:
-    """Return a canonical weight, transformed for tiles of m outputs, as panels ``(groups, panels, elements, kd * channels, width)``."""
+def transformed_panels(weight: np.ndarray, m: tuple[int, ...], width: int, lanes: int, dtype: np.dtype) -> np.ndarray:
+    """Return a transformed weight, for tiles of m outputs, as panels ``(groups, panels, elements, kd * channels, width)``."""
     groups, outs, channels, depth, *k = weight.shape
     rows = weight.reshape(groups, outs, channels * depth * math.prod(k))
     elements = math.prod(a + b - 1 for a, b in zip(m, k, strict=True))

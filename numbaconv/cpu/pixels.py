@@ -21,12 +21,12 @@ import numpy as np
 from numba import int64, prange, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, kernel, strided
 from numbaconv.cpu.microkernel import along_positions
-from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.target import Tile, tiles

@@ -1,8 +1,9 @@
 """Pointwise convolution, channels first: a matrix product over the channels, straight on the data.
 
-Lanes run along the positions, which lie next to each other in memory, so that nothing is packed but the weight and nothing transposed:
-for each tile of NR vectors of positions, and each panel of MR output channels, the microkernel goes through the input
-channels, a plane apart, and stores into the result itself. The last positions of a plane that fill no tile go through a copy.
+Lanes run along the positions, which lie next to each other in memory, so that nothing is packed but the weight and nothing
+transposed: for each tile of NR vectors of positions, and each panel of MR output channels, the microkernel goes through the
+input channels, a plane apart, and stores into the result itself. The last positions of a plane, which fill no tile, go through a
+copy.
 """
 
 from __future__ import annotations
@@ -166,8 +167,9 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
             cycles = 20 + ins * max(8, rows * nr, nr + rows / 2) + 3 * rows * nr
             total += number * panels * cycles
     total += (rest > 0) * ins * 20
-    total /= max(1, -(-positions // width))  # the mean tile
-    blocks = spec.batch * spec.groups * -(-(-(-positions // width)) // cut.tiles) * -(-outs // cut.channels)
+    total /= -(-positions // width)  # the mean tile
+    count = -(-positions // width)
+    blocks = spec.batch * spec.groups * -(-count // cut.tiles) * -(-outs // cut.channels)
     return -(-blocks // threads) * (cut.tiles * total * 0.28e-9 + ins * 2e-9)
 
 

@@ -1,9 +1,9 @@
 """Vector code in LLVM's IR, written as Python expressions: what loops in Python alone do not reach.
 
-A function such as ``def double(code, source, target): code.store(code.load(source) + code.load(source), target)`` is run once, on
-:class:`Value` operands that stand for machine words and vectors, and what it does to them is the code that :func:`vector_function`
-compiles. Arithmetic on values rounds as NumPy's on arrays does, except that a product and a sum may be fused, so that the
-same Python function, given arrays, is its own definition and test.
+A function such as ``def double(code, source, target): code.store(code.load(source) * 2, target)`` is run once, on
+:class:`Value` operands that stand for machine words and vectors, and what it does to them is the code that
+:func:`vector_function` compiles. Arithmetic on values rounds as NumPy's on arrays does, except that a product and a sum may be
+fused, so that the same Python function, given arrays, is its own definition and test.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What becomes of sums ``[position, channel]`` that lie in a cache: bias, residual and activation, and their place in the result."""
+"""What becomes of sums ``[position, channel]`` in a cache: bias, residual and activation, and their place in the result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def finish(sums, rows, columns, residual, has_residual, bias, activation):
 
 @inner
 def store(output, sums, transposing):
-    """output[o, i, j] = sums[i, j, o]; sums may have more. `transposing` is the address of :func:`transpose`, or 0 if that would convert."""
+    """output[o, i, j] = sums[i, j, o]; sums may have more. `transposing` is the address of :func:`transpose`, or 0 to convert."""
     outs, rows, columns = output.shape
     if output.strides[0] == output.itemsize:
         for i in range(rows):
@@ -82,8 +82,8 @@ def _transpose(
     def square(r: Value, c: Value, height: Value | None, width: Value | None) -> None:
         """Transpose one square of a vector's width, or what there is of it: rows beyond are the last one again."""
         at, to = source + r * source_row + c * size, target + c * target_row + r * size
-        part = height is not None and width is not None
-        load_mask, store_mask = (code.mask(width), code.mask(height)) if part else (None, None)
+        load_mask = None if width is None else code.mask(width)
+        store_mask = None if height is None else code.mask(height)
 
         def row(i: int, count: Value | None) -> Value | int:
             return i if count is None else code.smaller(code.constant(i), count - 1)

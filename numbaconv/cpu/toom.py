@@ -1,9 +1,9 @@
-"""Minimal filtering after Winograd, in Toom and Cook's construction: F(m, k), m outputs of a filter of k taps from m + k - 1 products.
+"""Minimal filtering after Winograd, in Toom and Cook's construction: F(m, k) is m outputs of k taps from m + k - 1 products.
 
-For data d and filter g it is ``A (G g * B d)``. In two dimensions the transforms are applied along both axes. The matrices follow from
-the points at which polynomials are evaluated. The usual 0, 1, -1, 2, -2 (Lavin and Gray, arXiv:1509.09308) cost six
-products 3.9 times the rounding error of a direct sum of 64 channels, the points below 1.8 times: pairs of points that share their
-transforms' sums, near each other's reciprocals (Alam et al., doi:10.1145/3524069, look for such), and exact in binary.
+For data d and filter g it is ``A (G g * B d)``. In two dimensions the transforms are applied along both axes. The matrices
+follow from the points at which polynomials are evaluated. The usual 0, 1, -1, 2, -2 (Lavin and Gray, arXiv:1509.09308) cost six
+products 3.9 times the rounding error of a direct sum of 64 channels, the points below 1.8 times: pairs of points that share
+their transforms' sums, near each other's reciprocals (Alam et al., doi:10.1145/3524069, look for such), and exact in binary.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache, reduce
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def transforms(m: int, k: int) -> tuple[Matrix, Matrix, Matrix]:
 
 
 @cache
-def weight_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) -> Any:
+def weight_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of G[i, j] * source[j, n] * G'[l, n]`` for vectors of output channels.
 
     Its words are as those of :func:`input_transform`.
@@ -58,11 +59,11 @@ def weight_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) ->
 
 
 @cache
-def input_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) -> Any:
+def input_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of B[i, j] * source[j, n] * B'[l, n]`` for vectors of channels.
 
-    Its words are the address of the source, the bytes from a row of it to the next and from a column to the next, the address of the
-    target, the bytes from one ``(i, l)`` to the next, and how many vectors of channels lie side by side in both.
+    Its words are the address of the source, the bytes from a row of it to the next and from a column to the next, the address
+    of the target, the bytes from one ``(i, l)`` to the next, and how many vectors of channels lie side by side in both.
     """
     down, across = (transforms(*axis)[2] for axis in zip(m, k, strict=True))
     # Where the registers do not hold them all, rows that share sums go together: to load again costs less than to spill.
@@ -82,11 +83,11 @@ def input_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) -> 
 
 
 @cache
-def output_transform(m: tuple[int, int], k: tuple[int, int], dtype: np.dtype) -> Any:
+def output_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of A[i, j] * source[j, n] * A'[l, n]`` for vectors of channels.
 
-    Its words are the address of the source, the bytes from one ``(j, n)`` to the next, the address of the target, the bytes from a
-    row of it to the next and from a column to the next, and how many vectors of channels lie side by side in both.
+    Its words are the address of the source, the bytes from one ``(j, n)`` to the next, the address of the target, the bytes
+    from a row of it to the next and from a column to the next, and how many vectors of channels lie side by side in both.
     """
     down, across = (transforms(*axis)[0] for axis in zip(m, k, strict=True))
     high, wide = len(down[0]), len(across[0])
@@ -115,8 +116,8 @@ def _sandwich(down: Matrix, grid: list, across: Matrix) -> list:
 def times(matrix: Matrix, vector: Sequence[Any]) -> list:
     """``matrix @ vector`` with few operations, for a vector of anything that can be added and multiplied by numbers.
 
-    The matrices have a row, or a column, for a point and another for its negative, which differ in signs only. Such rows share the
-    sums of the terms that they agree on and of those that they do not; such columns enter as their sum and difference.
+    The matrices have a row, or a column, for a point and another for its negative, which differ in signs only. Such rows share
+    the sums of the terms that they agree on and of those that they do not; such columns enter as their sum and difference.
     """
     matrix, vector = _pair_columns(matrix, list(vector))
     results: list = [None] * len(matrix)
@@ -136,7 +137,7 @@ def times(matrix: Matrix, vector: Sequence[Any]) -> list:
 def _pair_columns(matrix: Matrix, vector: list) -> tuple[Matrix, list]:
     """Replace two columns that differ in signs only by one for the sum of their elements and one for the difference."""
     columns = list(zip(*matrix, strict=True))
-    for i, j in ((i, j) for j in range(len(columns)) for i in range(j)):
+    for i, j in combinations(range(len(columns)), 2):
         a, b = columns[i], columns[j]
         if len(matrix) < len(columns) and _differ_in_signs(a, b):
             columns[i] = tuple(x if x == y else Fraction(0) for x, y in zip(a, b, strict=True))

@@ -1,10 +1,10 @@
-"""Winograd convolution: tiles of m x m outputs of a k x k kernel from (m + k - 1)^2 values a channel, block by block in the L2 cache.
+"""Winograd convolution: tiles of m x m outputs of a k x k kernel from (m + k - 1)^2 products a channel, in the L2 cache.
 
-A task takes some lines of tiles, which may be of several images. It copies the input that they read, padded and with channels last,
-transforms it into ``V[element, tile, channel]`` with lanes along channels, and for each panel of output channels multiplies it by
-the transformed weights, element by element, with the microkernel, and transforms the values back. The sum over channels, and
-over the depth of the kernel, happens between the transforms. The transforms are in ``toom.py``. The simple case to read
-first: one image, one group, depth 1.
+A task takes some lines of tiles, which may be of several images. It copies the input that they read, padded and with channels
+last, transforms it into ``values[element, tile, channel]`` with lanes along channels, and for each panel of output channels
+multiplies it by the transformed weights, element by element, with the microkernel, and transforms the products back. The sum over
+channels, and over the depth of the kernel, happens between the transforms, which are those of ``toom.py``. The simple case to
+read first: one image, one group, depth 1.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ from numbaconv.cpu.toom import input_transform, output_transform
 from numbaconv.spec import ConvSpec
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
+
+
+NEARBY = 700_000  # bytes of a task in the L2 cache
+FAR = 16_000_000  # bytes of transformed weights that no cache keeps
 
 
 @inner
@@ -189,8 +193,8 @@ class Blocking(NamedTuple):
 class Shape(NamedTuple):
     """What F(m, k) makes of a problem."""
 
-    m: tuple[int, int]
-    k: tuple[int, int]
+    m: tuple[int, ...]
+    k: tuple[int, ...]
     lines: int  # of tiles in an image
     tiles: int  # in a line
     pitch: int  # channels, and zeros up to whole vectors, and no multiple of a page
@@ -238,7 +242,9 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     cycles = sum(n * tile_cycles(r, cut.NR, taps) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     nearby = values + 2 * s.elements * count * width * itemsize
-    streaming = cut.panels * (weights * (0.03e-9 if spec.groups * weights * cut.panels < 16e6 else 0.08e-9) + max(0, nearby - 700e3) * 0.05e-9) + max(0, nearby - 700e3) * 0.15e-9
+    beyond = max(0, nearby - NEARBY)
+    far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
+    streaming = cut.panels * (weights * (0.08e-9 if far else 0.03e-9) + beyond * 0.05e-9) + beyond * 0.15e-9
     outputs = count * math.prod(s.m) * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
