@@ -15,14 +15,14 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.cutting import cuts_for, even, find_cut
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, keep
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import Code, Value, call, has_vectors, lanes, vector_function
 from numbaconv.cpu.threads import launcher
@@ -293,26 +293,6 @@ def planes_task(number, input, weight, output, bias, residual, activation, cuts,
     keep(table)
 
 
-@inner(inline="always")
-def planes_tasks(output, plan):
-    """How many tasks there are."""
-    return output.shape[0] * output.shape[1] * output.shape[2] * output.shape[3] * plan[0].row_blocks
-
-
-@kernel(parallel=True)
-def planes_in_parallel(input, weight, output, bias, residual, activation, cuts, slots, plan):
-    """All tasks, over the threads."""
-    for number in prange(planes_tasks(output, plan)):
-        planes_task(int64(number), input, weight, output, bias, residual, activation, cuts, slots, plan)
-
-
-@kernel
-def planes_in_series(input, weight, output, bias, residual, activation, cuts, slots, plan):
-    """All tasks, in the calling thread."""
-    for number in range(planes_tasks(output, plan)):
-        planes_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan)
-
-
 # ---------------------------------------------------------------- channels last
 
 
@@ -369,26 +349,6 @@ def pixels_task(number, input, weight, output, bias, residual, activation, cuts,
                     apply(activation, pixel)
     keep(zeros)
     keep(tables)
-
-
-@inner(inline="always")
-def pixels_tasks(output, plan):
-    """How many tasks there are."""
-    return output.shape[0] * output.shape[3] * plan[0].row_blocks
-
-
-@kernel(parallel=True)
-def pixels_in_parallel(input, weight, output, bias, residual, activation, cuts, slots, plan):
-    """All tasks, over the threads."""
-    for number in prange(pixels_tasks(output, plan)):
-        pixels_task(int64(number), input, weight, output, bias, residual, activation, cuts, slots, plan)
-
-
-@kernel
-def pixels_in_series(input, weight, output, bias, residual, activation, cuts, slots, plan):
-    """All tasks, in the calling thread."""
-    for number in range(pixels_tasks(output, plan)):
-        pixels_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -464,8 +424,8 @@ def prepare(spec: ConvSpec) -> Runner:
     )  # fmt: skip
     arrays = (strided(dtype, 6), contiguous(dtype, 4 if last else 3), strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), contiguous(np.dtype(np.int64), 2), record_type(plan))
-    kernels = (pixels_in_series, pixels_in_parallel) if last else (planes_in_series, planes_in_parallel)
-    launch = launcher(*kernels, spec.multiply_adds <= SERIAL, signature)
+    count = spec.batch * spec.output_size[0] * -(-out_h // rows) * (1 if last else spec.out_channels)
+    launch = launcher(pixels_task if last else planes_task, signature, count, spec.multiply_adds <= SERIAL)
     axis = 1 if last else 5
 
     def run(ops: Operands, kept: tuple = (kept, edge)) -> None:

@@ -17,14 +17,14 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.panels import packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
@@ -130,28 +130,6 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
             store(result[:, i : i + count], sums, p.transposing)
     keep(block)
     keep(offsets)
-
-
-@inner(inline="always")
-def tasks(output, plan):
-    """How many tasks there are."""
-    p = plan[0]
-    n, groups, outs, out_d = output.shape[:4]
-    return n * groups * out_d * p.row_blocks * p.column_blocks * p.panel_blocks if outs > 0 else 0
-
-
-@kernel(parallel=True)
-def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, over the threads."""
-    for number in prange(tasks(output, plan)):
-        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
-
-
-@kernel
-def in_series(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, in the calling thread."""
-    for number in range(tasks(output, plan)):
-        task(number, input, weight, output, bias, residual, activation, cuts, plan)
 
 
 # ---------------------------------------------------------------- blocking
@@ -293,7 +271,9 @@ def prepare(spec: ConvSpec) -> Runner:
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
-    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
+    blocks = -(-out_h // cut.rows) * -(-out_w // cut.columns) * -(-panels // cut.panels)
+    count = spec.batch * spec.groups * spec.output_size[0] * blocks
+    launch = launcher(task, signature, count, spec.multiply_adds <= SERIAL)
 
     def run(ops: Operands, kept: tuple = (kept, transposing)) -> None:
         bias, residual, _, activation = finish.arguments(ops)

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "keep", "owned"]
+__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "owned"]
 
 
 @intrinsic
@@ -87,3 +87,23 @@ def copy_bytes(typing_context: Any, target: Any, source: Any, count: Any) -> Any
 def keep(typing_context: Any, array: Any) -> Any:
     """Nothing: an array whose address is in use has to be named after its last use, or Numba frees it before."""
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+
+
+@intrinsic
+def invoke(typing_context: Any, address: Any, number: Any, args: Any) -> Any:
+    """``function(number, *args)`` for the compiled function at `address`, which returns nothing and may raise.
+
+    The caller's code then neither contains the function's nor is compiled again when that changes.
+    """
+    types_of = (types.int64, *args.types)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        convention = context.call_conv
+        function = builder.inttoptr(values[0], convention.get_function_type(types.none, types_of).as_pointer())
+        operands = [values[1], *cgutils.unpack_tuple(builder, values[2])]
+        status, _ = convention.call_function(builder, function, types.none, types_of, operands)
+        with builder.if_then(status.is_error, likely=False):
+            convention.return_status_propagate(builder, status)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, args), codegen

@@ -22,7 +22,7 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.cpu.float16 import BFLOAT16, FLOAT16
 
-__all__ = ["cache_folder", "compiled", "contiguous", "inner", "kernel", "strided"]
+__all__ = ["address", "cache_folder", "compiled", "contiguous", "inner", "kernel", "strided"]
 
 
 def element(dtype: np.dtype) -> types.Type:
@@ -65,6 +65,14 @@ def inner(function: Callable | None = None, /, **options: Any) -> Any:
 def compiled(dispatcher: Any, *signature: types.Type) -> Callable:
     """Return the entry point of a kernel for one signature, from the cache on disk or compiled now."""
     return dispatcher.compile(signature)
+
+
+@cache
+def address(dispatcher: Any, *signature: types.Type) -> int:
+    """Compile a function for one signature, and return where its code is, for ``intrinsics.invoke``."""
+    dispatcher.compile(signature)
+    result = dispatcher.overloads[signature]
+    return result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
 
 
 def cache_folder() -> str:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import types
 
 from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.float16 import load
 from numbaconv.cpu.intrinsics import address_of, keep
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.store import transpose
 from numbaconv.cpu.threads import launcher
@@ -41,26 +41,12 @@ def fill(panel, rows, transposing):
             panel[k, outs:] = 0
 
 
-@inner(inline="always")
+@inner
 def one_panel(number, weight, packed, transposing):
     """Fill one panel of one group."""
     group, panel = number // packed.shape[1], number % packed.shape[1]
     width = packed.shape[3]
     fill(packed[group, panel], weight[group, panel * width : (panel + 1) * width], transposing)
-
-
-@kernel(parallel=True)
-def panels_in_parallel(weight, packed, transposing):
-    """All panels, over the threads."""
-    for number in prange(packed.shape[0] * packed.shape[1]):
-        one_panel(int64(number), weight, packed, transposing)
-
-
-@kernel
-def panels_in_series(weight, packed, transposing):
-    """All panels, in the calling thread."""
-    for number in range(packed.shape[0] * packed.shape[1]):
-        one_panel(number, weight, packed, transposing)
 
 
 @inner
@@ -84,20 +70,6 @@ def one_transformed(number, weight, packed, depth, wide, transforming, transposi
     keep(plain)
 
 
-@kernel(parallel=True)
-def transformed_in_parallel(weight, packed, depth, wide, transforming, transposing, vectors):
-    """All panels, over the threads."""
-    for number in prange(packed.shape[0] * packed.shape[1]):
-        one_transformed(int64(number), weight, packed, depth, wide, transforming, transposing, vectors)
-
-
-@kernel
-def transformed_in_series(weight, packed, depth, wide, transforming, transposing, vectors):
-    """All panels, in the calling thread."""
-    for number in range(packed.shape[0] * packed.shape[1]):
-        one_transformed(number, weight, packed, depth, wide, transforming, transposing, vectors)
-
-
 def packing_seconds(elements: int, itemsize: int) -> float:
     """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 ns each, or 1 ns beyond the caches."""
     threads = 1 if elements <= SERIAL else numba.config.NUMBA_NUM_THREADS
@@ -109,16 +81,16 @@ def panels(weight: np.ndarray, width: int, dtype: np.dtype) -> np.ndarray:
     groups, outs, *taps = weight.shape
     rows = weight.reshape(groups, outs, math.prod(taps))
     packed = _empty((groups, -(-outs // width), rows.shape[2], width), dtype)
-    launch, transposing = _packer(weight.dtype, dtype, packed.size <= SERIAL)
+    launch, transposing = _packer(weight.dtype, dtype, groups * packed.shape[1], packed.size <= SERIAL)
     launch(rows, packed, transposing)
     return packed
 
 
-@cache
-def _packer(source: np.dtype, dtype: np.dtype, small: bool) -> tuple[Any, int]:
+@lru_cache(maxsize=256)
+def _packer(source: np.dtype, dtype: np.dtype, count: int, small: bool) -> tuple[Any, int]:
     """What packs weights of one dtype in another, and the address that it takes."""
     signature = strided(source, 3), contiguous(dtype, 4), types.int64
-    return launcher(panels_in_series, panels_in_parallel, small, signature), _transposing(source, dtype)
+    return launcher(one_panel, signature, count, small), _transposing(source, dtype)
 
 
 def transformed_panels(weight: np.ndarray, m: tuple[int, ...], width: int, lanes: int, dtype: np.dtype) -> np.ndarray:
@@ -127,16 +99,16 @@ def transformed_panels(weight: np.ndarray, m: tuple[int, ...], width: int, lanes
     rows = weight.reshape(groups, outs, channels * depth * math.prod(k))
     elements = math.prod(a + b - 1 for a, b in zip(m, k, strict=True))
     packed = _empty((groups, -(-outs // width), elements, depth * channels, width), dtype)
-    launch, transposing = _transformer(weight.dtype, dtype, packed.size <= SERIAL)
+    launch, transposing = _transformer(weight.dtype, dtype, groups * packed.shape[1], packed.size <= SERIAL)
     launch(rows, packed, depth, k[1], weight_transform(m, tuple(k), dtype).address, transposing, width // lanes)
     return packed
 
 
-@cache
-def _transformer(source: np.dtype, dtype: np.dtype, small: bool) -> tuple[Any, int]:
+@lru_cache(maxsize=256)
+def _transformer(source: np.dtype, dtype: np.dtype, count: int, small: bool) -> tuple[Any, int]:
     """What transforms and packs weights of one dtype in another, and an address that it takes."""
     signature = strided(source, 3), contiguous(dtype, 5), *[types.int64] * 5
-    return launcher(transformed_in_series, transformed_in_parallel, small, signature), _transposing(source, dtype)
+    return launcher(one_transformed, signature, count, small), _transposing(source, dtype)
 
 
 def _transposing(source: np.dtype, dtype: np.dtype) -> int:

@@ -18,14 +18,14 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import int64, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import as_contiguous
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
@@ -143,27 +143,6 @@ def task(number, input, weight, output, tables, bias, residual, has_residual, ac
     more = residual[n, group, o0:o1, d, h0:h1, w0:w1]
     finish(sums, more, has_residual, bias[group, o0:o1], activation, h1 - h0, w1 - w0, g)
     store(output[n, group, o0:o1, d, h0:h1, w0:w1], sums, g)
-
-
-@inner(inline="always")
-def tasks(output, g):
-    """How many tasks there are."""
-    n, groups, outs, out_d = output.shape[:4]
-    return n * groups * out_d * g.row_blocks * g.column_blocks * g.channel_blocks if outs > 0 else 0
-
-
-@kernel(parallel=True)
-def in_parallel(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
-    """All tasks, over the threads."""
-    for number in prange(tasks(output, g)):
-        task(int64(number), input, weight, output, tables, bias, residual, has_residual, activation, address, g)
-
-
-@kernel
-def in_series(input, weight, output, tables, bias, residual, has_residual, activation, address, g):
-    """All tasks, in the calling thread."""
-    for number in range(tasks(output, g)):
-        task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g)
 
 
 # ---------------------------------------------------------------- blocking
@@ -302,7 +281,8 @@ def prepare(spec: ConvSpec) -> Runner:
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
     integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
     signature = (*arrays, *finish.types, types.int64, integers)
-    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
+    count = spec.batch * spec.groups * spec.output_size[0] * g.row_blocks * g.column_blocks * g.channel_blocks
+    launch = launcher(task, signature, count, spec.multiply_adds <= SERIAL)
 
     def run(ops: Operands) -> None:
         launch(ops.input, ops.weight, ops.output, tables, *finish.arguments(ops), micro.address, g)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import aligned
@@ -22,7 +22,7 @@ from numbaconv.cpu.cutting import cuts_for, even, find_cut, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import address_of, copy_bytes, keep
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.rows import finish_row
@@ -103,26 +103,6 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
     keep(offsets)
     keep(copied)
     keep(sums)
-
-
-@inner(inline="always")
-def tasks(output, plan):
-    """How many tasks there are."""
-    return output.shape[0] * output.shape[1] * plan[0].tile_blocks * plan[0].channel_blocks
-
-
-@kernel(parallel=True)
-def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, over the threads."""
-    for number in prange(tasks(output, plan)):
-        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
-
-
-@kernel
-def in_series(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, in the calling thread."""
-    for number in range(tasks(output, plan)):
-        task(number, input, weight, output, bias, residual, activation, cuts, plan)
 
 
 # ---------------------------------------------------------------- blocking
@@ -208,7 +188,8 @@ def prepare(spec: ConvSpec) -> Runner:
     )  # fmt: skip
     arrays = (strided(compute, 4), contiguous(compute, 2), strided(out, 4), contiguous(compute, 2), strided(compute, 4))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
-    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, signature)
+    tasks = spec.batch * spec.groups * -(-count // cut.tiles) * -(-outs // cut.channels)
+    launch = launcher(task, signature, tasks, spec.multiply_adds <= SERIAL)
     planes = (*spec.input_shape[:3], math.prod(spec.input_size))
     results = (*spec.output_shape[:3], planes[3])
     none = np.empty((1,) * 4, compute)

@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import int64, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
@@ -187,27 +187,6 @@ def task(number, input, weight, output, bias, residual, has_residual, activation
     store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, p0)
 
 
-@inner(inline="always")
-def tasks(output, g):
-    """How many tasks there are."""
-    n, groups, outs, out_d, out_h, out_w = output.shape
-    return n * groups * g.channel_blocks * -(-(out_d * out_h * out_w) // g.block) if outs > 0 else 0
-
-
-@kernel(parallel=True)
-def in_parallel(input, weight, output, bias, residual, has_residual, activation, g):
-    """All tasks, over the threads."""
-    for number in prange(tasks(output, g)):
-        task(int64(number), input, weight, output, bias, residual, has_residual, activation, g)
-
-
-@kernel
-def in_series(input, weight, output, bias, residual, has_residual, activation, g):
-    """All tasks, in the calling thread."""
-    for number in range(tasks(output, g)):
-        task(number, input, weight, output, bias, residual, has_residual, activation, g)
-
-
 def geometry(spec: ConvSpec) -> Geometry:
     """Return the problem's geometry and how it is cut into tasks."""
     outs = max(1, spec.weight_shape[1])
@@ -225,7 +204,9 @@ def prepare(spec: ConvSpec) -> Runner:
     finish = Epilogue(spec)
     arrays = (strided(input, 6), contiguous(compute, 3), strided(out, 6))
     integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
-    launch = launcher(in_series, in_parallel, spec.multiply_adds <= SERIAL, (*arrays, *finish.types, integers))
+    blocks = g.channel_blocks * -(-math.prod(spec.output_size) // g.block)
+    count = spec.batch * spec.groups * blocks if spec.weight_shape[1] else 0
+    launch = launcher(task, (*arrays, *finish.types, integers), count, spec.multiply_adds <= SERIAL)
 
     def run(ops: Operands) -> None:
         launch(ops.input, ops.weight, ops.output, *finish.arguments(ops), g)

@@ -12,8 +12,10 @@ import threading
 from collections.abc import Callable
 
 import numba
+from numba import int64, prange, types
 
-from numbaconv.cpu.jit import compiled
+from numbaconv.cpu.intrinsics import invoke
+from numbaconv.cpu.jit import address, compiled, kernel
 
 __all__ = ["forked", "launcher"]
 
@@ -28,17 +30,37 @@ def forked() -> bool:
     return _forked
 
 
-def launcher(in_series: Callable, in_parallel: Callable, small: bool, signature: tuple) -> Callable:
-    """Compile the kernel that is wanted now, and return what calls it: in the calling thread for what is small."""
+@kernel(parallel=True)
+def in_parallel(count, task, args):
+    """All tasks, over the threads."""
+    for number in prange(count):
+        invoke(task, int64(number), args)
+
+
+@kernel
+def in_series(count, task, args):
+    """All tasks, in the calling thread."""
+    for number in range(count):
+        invoke(task, number, args)
+
+
+def launcher(task: Callable, signature: tuple, count: int, small: bool) -> Callable:
+    """Compile what is wanted now, and return what runs ``task(number, *args)`` for all numbers below `count`.
+
+    What is small runs in the calling thread.
+    """
+    code = address(task, types.int64, *signature)
+    words = types.int64, types.int64, types.Tuple(signature)
     if small or forked():
-        return compiled(in_series, *signature)
-    entry = compiled(in_parallel, *signature)
+        alone = compiled(in_series, *words)
+        return lambda *args: alone(count, code, args)
+    entry = compiled(in_parallel, *words)
 
     def launch(*args: object) -> None:
         if forked():
-            compiled(in_series, *signature)(*args)
+            compiled(in_series, *words)(count, code, args)
         else:
-            _in_turn(entry, *args)
+            _in_turn(entry, count, code, args)
 
     return launch
 

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_last, copy_transposed
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.intrinsics import address_of, keep, owned
-from numbaconv.cpu.jit import contiguous, inner, kernel, strided
+from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.panels import packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
@@ -155,27 +155,6 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
     keep(offsets)
 
 
-@inner(inline="always")
-def tasks(output, plan):
-    """How many tasks there are."""
-    p = plan[0]
-    return output.shape[1] * p.line_blocks * p.column_blocks * p.panel_blocks
-
-
-@kernel(parallel=True)
-def in_parallel(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, over the threads."""
-    for number in prange(tasks(output, plan)):
-        task(int64(number), input, weight, output, bias, residual, activation, cuts, plan)
-
-
-@kernel
-def in_series(input, weight, output, bias, residual, activation, cuts, plan):
-    """All tasks, in the calling thread."""
-    for number in range(tasks(output, plan)):
-        task(number, input, weight, output, bias, residual, activation, cuts, plan)
-
-
 # ---------------------------------------------------------------- blocking
 
 
@@ -300,7 +279,8 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 5), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
-    launch = launcher(in_series, in_parallel, False, signature)
+    count = spec.groups * -(-lines // cut.lines) * -(-s.tiles // cut.tiles) * -(-panels // cut.panels)
+    launch = launcher(task, signature, count, False)
 
     def run(ops: Operands, kept: tuple = (kept, forth, back, across)) -> None:
         bias, residual, _, activation = finish.arguments(ops)
