@@ -14,11 +14,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
@@ -27,6 +26,7 @@ from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_positions
+from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.target import Tile, tiles
@@ -37,32 +37,6 @@ __all__ = ["PIXELS"]
 
 BLOCK_BYTES = 512 * 1024  # of packed input: half of a usual L2 cache
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
-
-
-class Geometry(NamedTuple):
-    """The integers of a problem and of its blocking."""
-
-    stride_d: int
-    stride_h: int
-    stride_w: int
-    dilation_d: int
-    low_d: int
-    low_h: int
-    low_w: int
-    kernel_d: int
-    mode: int
-    taps: int
-    rows: int  # output rows of a task
-    row_blocks: int
-    columns: int  # output columns of a task
-    column_blocks: int
-    channels: int  # output channels of a task, a multiple of MR
-    channel_blocks: int
-    MR: int
-    NR: int  # in elements here
-    plane_rows: int
-    plane_columns: int
-    block: int  # elements of the packed input, and of what a vector may read after it
 
 
 @inner
@@ -117,9 +91,9 @@ def store(output, sums, g):
 
 
 @inner
-def task(number, input, weight, output, tables, bias, residual, has_residual, activation, address, g):
+def task(number, input, weight, output, offsets, phases_h, phases_w, bias, residual, has_residual, activation, plan):
     """Compute one block of rows for one block of channels of one group of one image."""
-    offsets, phases_h, phases_w = tables
+    g = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
     number, channel_block = number // g.channel_blocks, number % g.channel_blocks
     number, column_block = number // g.column_blocks, number % g.column_blocks
@@ -137,7 +111,7 @@ def task(number, input, weight, output, tables, bias, residual, has_residual, ac
         panel = weight[group, (o0 + o) // g.MR]
         for p in range(0, positions, g.NR):
             call(
-                address, block[p:].ctypes.data, offsets.ctypes.data, g.taps, panel.ctypes.data,
+                g.address, block[p:].ctypes.data, offsets.ctypes.data, g.taps, panel.ctypes.data,
                 sums[o, p:].ctypes.data, sums.strides[0], 0, 0,
             )  # fmt: skip
     more = residual[n, group, o0:o1, d, h0:h1, w0:w1]
@@ -236,10 +210,9 @@ def blocking(spec: ConvSpec) -> Blocking | None:
     return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds, default=None)
 
 
-def geometry(spec: ConvSpec, cut: Blocking) -> tuple[Geometry, tuple[np.ndarray, ...]]:
-    """Return the integers and the tables (offsets in bytes, phases of h, phases of w) that the kernel takes."""
-    (kd, kh, kw), (_, dh, dw), (_, sh, sw) = spec.kernel_size, spec.dilation, spec.stride
-    (down, right), (_, out_h, out_w), outs = halo(spec), spec.output_size, spec.weight_shape[1]
+def tables(spec: ConvSpec, cut: Blocking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the offsets in bytes of every tap, and the phases of h and of w."""
+    (kd, kh, kw), (_, dh, dw), (_, sh, sw), (down, right) = spec.kernel_size, spec.dilation, spec.stride, halo(spec)
     phases_h, phases_w = phases(kh, dh, sh), phases(kw, dw, sw)
     rows, columns = cut.rows + down, cut.columns + right
     h, w = np.arange(kh) * dh, np.arange(kw) * dw
@@ -247,13 +220,7 @@ def geometry(spec: ConvSpec, cut: Blocking) -> tuple[Geometry, tuple[np.ndarray,
     within = np.add.outer(h // sh * columns, w // sw)
     first = np.arange(spec.weight_shape[2] * kd) * (len(phases_h) * len(phases_w))
     offsets = ((first[:, None, None] + plane) * rows * columns + within) * spec.dtypes.compute.itemsize
-    width = cut.tile.NR * lanes(spec.dtypes.compute)
-    sizes = (
-        *spec.stride, spec.dilation[0], *(low for low, _ in spec.padding), kd, MODES[spec.padding_mode], offsets.size,
-        cut.rows, -(-out_h // cut.rows), cut.columns, -(-out_w // cut.columns), cut.channels, -(-outs // cut.channels),
-        cut.tile.MR, width, rows, columns, planes(spec) * rows * columns + width,
-    )  # fmt: skip
-    return Geometry._make(sizes), (offsets.ravel(), np.array(phases_h), np.array(phases_w))
+    return offsets.ravel(), np.array(phases_h), np.array(phases_w)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -274,18 +241,25 @@ def prepare(spec: ConvSpec) -> Runner:
     cut = blocking(spec)
     if cut is None:  # nothing to compute
         return lambda ops: None
-    g, tables = geometry(spec, cut)
+    (down, right), (_, out_h, out_w), outs = halo(spec), spec.output_size, spec.weight_shape[1]
+    rows, columns, width = cut.rows + down, cut.columns + right, cut.tile.NR * lanes(spec.dtypes.compute)
     input, compute, out = spec.dtypes
-    micro = along_positions(cut.tile, compute)
-    finish = Epilogue(spec)
-    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), types.UniTuple(types.Array(int64, 1, "C"), 3))
-    integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
-    signature = (*arrays, *finish.types, types.int64, integers)
-    count = spec.batch * spec.groups * spec.output_size[0] * g.row_blocks * g.column_blocks * g.channel_blocks
-    launch = launcher(task, signature, count, spec.multiply_adds <= SERIAL)
+    micro, finish, (offsets, phases_h, phases_w) = along_positions(cut.tile, compute), Epilogue(spec), tables(spec, cut)
+    plan = record(
+        stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2], dilation_d=spec.dilation[0],
+        low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0], kernel_d=spec.kernel_size[0],
+        mode=MODES[spec.padding_mode], taps=offsets.size, rows=cut.rows, row_blocks=-(-out_h // cut.rows),
+        columns=cut.columns, column_blocks=-(-out_w // cut.columns), channels=cut.channels,
+        channel_blocks=-(-outs // cut.channels), MR=cut.tile.MR, NR=width, plane_rows=rows, plane_columns=columns,
+        block=planes(spec) * rows * columns + width, address=micro.address,
+    )  # fmt: skip
+    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), *[contiguous(np.dtype(np.int64), 1)] * 3)
+    blocks = -(-out_h // cut.rows) * -(-out_w // cut.columns) * -(-outs // cut.channels)
+    count = spec.batch * spec.groups * spec.output_size[0] * blocks
+    launch = launcher(task, (*arrays, *finish.types, record_type(plan)), count, spec.multiply_adds <= SERIAL)
 
-    def run(ops: Operands) -> None:
-        launch(ops.input, ops.weight, ops.output, tables, *finish.arguments(ops), micro.address, g)
+    def run(ops: Operands, kept: Any = micro) -> None:
+        launch(ops.input, ops.weight, ops.output, offsets, phases_h, phases_w, *finish.arguments(ops), plan)
 
     def run_flat(ops: Operands) -> None:
         residual = None if ops.residual is None else ops.residual.reshape(spec.output_shape)

@@ -10,11 +10,9 @@ group, one block, stride 1, no padding.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numba
 import numpy as np
-from numba import int64, types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
@@ -22,6 +20,7 @@ from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.intrinsics import apply, as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
 
@@ -31,26 +30,6 @@ TAPS = 8  # rows in a bundle: enough that loading and storing the sums is a fift
 SUMS = 8192  # sums of a task: 32 KiB in float32, an L1 cache
 SHORT, LONG = 128, 1024  # output positions of a task, at least and at most
 SERIAL = 20_000  # products below which waking a second thread costs more than it brings
-
-
-class Geometry(NamedTuple):
-    """The integers of a problem that the shapes of its arrays do not tell."""
-
-    stride_d: int
-    stride_h: int
-    stride_w: int
-    dilation_d: int
-    dilation_h: int
-    dilation_w: int
-    low_d: int
-    low_h: int
-    low_w: int
-    kernel_d: int
-    kernel_h: int
-    kernel_w: int
-    mode: int
-    block: int  # output positions of a task
-    channel_blocks: int
 
 
 @inner
@@ -157,8 +136,9 @@ def store(output, residual, has_residual, sums, bias, activation, p0):
 
 
 @inner
-def task(number, input, weight, output, bias, residual, has_residual, activation, g):
+def task(number, input, weight, output, bias, residual, has_residual, activation, plan):
     """Compute one block of positions for one block of channels of one group of one image."""
+    g = plan[0]
     groups, outs = weight.shape[:2]
     out_d, out_h, out_w = output.shape[3:]
     ins, kds, khs, kws = input.shape[2], g.kernel_d, g.kernel_h, g.kernel_w
@@ -187,29 +167,31 @@ def task(number, input, weight, output, bias, residual, has_residual, activation
     store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, p0)
 
 
-def geometry(spec: ConvSpec) -> Geometry:
-    """Return the problem's geometry and how it is cut into tasks."""
+def blocks(spec: ConvSpec) -> tuple[int, int]:
+    """Return how many output positions a task has, and into how many blocks the channels are cut."""
     outs = max(1, spec.weight_shape[1])
-    positions = math.prod(spec.output_size)
-    block = max(1, min(positions, LONG, max(SHORT, SUMS // outs)))
-    low = (lo for lo, _ in spec.padding)
-    mode, channel_blocks = MODES[spec.padding_mode], -(-outs // (SUMS // block))
-    return Geometry._make((*spec.stride, *spec.dilation, *low, *spec.kernel_size, mode, block, channel_blocks))
+    block = max(1, min(math.prod(spec.output_size), LONG, max(SHORT, SUMS // outs)))
+    return block, -(-outs // (SUMS // block))
 
 
 def prepare(spec: ConvSpec) -> Runner:
     """Compile the kernel for the spec's dtypes and return what calls it."""
-    g = geometry(spec)
+    block, channel_blocks = blocks(spec)
     input, compute, out = spec.dtypes
     finish = Epilogue(spec)
+    plan = record(
+        stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
+        dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
+        low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
+        kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2],
+        mode=MODES[spec.padding_mode], block=block, channel_blocks=channel_blocks,
+    )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 3), strided(out, 6))
-    integers = types.NamedUniTuple(int64, len(Geometry._fields), Geometry)
-    blocks = g.channel_blocks * -(-math.prod(spec.output_size) // g.block)
-    count = spec.batch * spec.groups * blocks if spec.weight_shape[1] else 0
-    launch = launcher(task, (*arrays, *finish.types, integers), count, spec.multiply_adds <= SERIAL)
+    count = spec.batch * spec.groups * channel_blocks * -(-math.prod(spec.output_size) // block) if spec.out_channels else 0
+    launch = launcher(task, (*arrays, *finish.types, record_type(plan)), count, spec.multiply_adds <= SERIAL)
 
     def run(ops: Operands) -> None:
-        launch(ops.input, ops.weight, ops.output, *finish.arguments(ops), g)
+        launch(ops.input, ops.weight, ops.output, *finish.arguments(ops), plan)
 
     return run
 
@@ -227,7 +209,7 @@ def cost(spec: ConvSpec) -> float:
     """
     scale = spec.dtypes.compute.itemsize / 4
     threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
-    gathered = spec.multiply_adds / max(1, min(spec.weight_shape[1], SUMS // geometry(spec).block))
+    gathered = spec.multiply_adds / max(1, min(spec.weight_shape[1], SUMS // blocks(spec)[0]))
     return 3e-6 + scale * (0.6e-9 * gathered + 0.045e-9 * spec.multiply_adds) / threads
 
 
