@@ -196,7 +196,7 @@ def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, 
     multiplying = tiles_of_task * (6e-9 + math.prod(spec.weight_shape[2:]) * tile.MR * tile.NR * 0.28e-9)
     storing = channels * rows * columns * (0.5e-9 if spec.channels_last else 0.2e-9 * scale)
     blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // rows) * -(-out_w // columns)
-    return -(-blocks * -(-outs // channels) // threads) * (packing + multiplying + storing)
+    return -(-blocks * -(-outs // channels) // threads) * (packing + 1.15 * multiplying + storing)
 
 
 @lru_cache(maxsize=1024)

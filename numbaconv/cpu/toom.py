@@ -18,11 +18,12 @@ import numpy as np
 
 from numbaconv.cpu.simd import Code, Value, vector_function
 
-__all__ = ["input_transform", "output_transform", "transforms", "weight_transform"]
+__all__ = ["POINTS", "input_transform", "output_transform", "transforms", "weight_transform"]
 
 POINTS = {
     4: (Fraction(0), Fraction(1), Fraction(-1)),
     6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+    8: (Fraction(0), Fraction(1, 2), Fraction(-1, 2), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2)),
 }  # beside infinity, by the number of products
 Matrix = tuple[tuple[Fraction, ...], ...]
 

@@ -31,13 +31,14 @@ from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
-from numbaconv.cpu.toom import input_transform, output_transform
+from numbaconv.cpu.toom import POINTS, input_transform, output_transform
 from numbaconv.spec import ConvSpec
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
 
 
 NEARBY = 700_000  # bytes of a task in the L2 cache
+TERMS = 8  # channels of a sum, at least, for transforms of six products
 FAR = 16_000_000  # bytes of transformed weights that no cache keeps
 
 
@@ -247,8 +248,14 @@ def why_not(spec: ConvSpec, m: int) -> str | None:
         return f"its transforms have fractions, which {spec.dtypes.compute} has not"
     if set(spec.stride[1:]) != {1} or set(spec.dilation[1:]) != {1}:
         return "strides and dilations leave its tiles nothing to share"
-    if set(spec.kernel_size[1:]) not in ({3}, {1, 3}):
-        return f"kernels of 3 x 3, 1 x 3 and 3 x 1 have such tiles, {spec.kernel_size[1]} x {spec.kernel_size[2]} has not"
+    products = [m + k - 1 for k in spec.kernel_size[1:] if k > 1]
+    if not products or not set(products) <= POINTS.keys():
+        known = ", ".join(str(n - m + 1) for n in POINTS if n > m)
+        return f"F({m}, k) is there for k of {known}, which {spec.kernel_size[1]} x {spec.kernel_size[2]} has not"
+    if max(products) > 6 and len(products) > 1:
+        return f"transforms of {max(products)} products along both axes would lose too many digits"
+    if spec.kernel_size[0] * spec.weight_shape[2] < (TERMS if max(products) > 4 else 1):
+        return f"sums over fewer than {TERMS} channels leave its rounding errors no room"
     return None
 
 
@@ -307,7 +314,7 @@ def winograd(m: int) -> Algorithm:
     return Algorithm(
         name=f"winograd{m}",
         backend="cpu",
-        summary=f"F({m}x{m}, 3x3), transformed and multiplied block by block in the L2 cache",
+        summary=f"F({m} x {m}, k x k), transformed and multiplied block by block in the L2 cache",
         why_not=lambda spec: why_not(spec, m),
         cost=lambda spec: 5e-6 + (blocking(spec, m).seconds if math.prod(spec.output_shape) else 0),
         pack=lambda spec, weight: pack(spec, m, weight),
