@@ -224,7 +224,7 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     nearby = values + 2 * s.elements * count * width * itemsize
     beyond = max(0, nearby - NEARBY)
     far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
-    streaming = cut.panels * (weights * (0.08e-9 if far else 0.03e-9) + beyond * 0.05e-9) + beyond * 0.15e-9
+    streaming = cut.panels * (weights * (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2) + beyond * 0.05e-9) + beyond * 0.15e-9
     outputs = count * math.prod(s.m) * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
