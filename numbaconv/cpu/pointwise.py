@@ -21,12 +21,12 @@ from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
-from numbaconv.cpu.intrinsics import address_of, copy_bytes, keep
+from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, copy_bytes, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
-from numbaconv.cpu.rows import finish_row
 from numbaconv.cpu.simd import call, has_vectors, lanes
+from numbaconv.cpu.store import add_to_rows
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import launcher
 from numbaconv.spec import ConvSpec
@@ -37,13 +37,34 @@ SERIAL = 100_000  # products below which waking a second thread costs more than 
 
 
 @inner
-def store_rows(output, sums, positions, residual, has_residual, bias, activation):
+def store_rows(output, sums, positions, residual, bias, activation, p):
     """output[o, i] = activation(sums[o, i] + bias[o] + residual[o, i])."""
-    for o in range(output.shape[0]):
-        part, target = sums[o, :positions], output[o]
-        finish_row(part, bias[o], residual[o], has_residual, activation)
-        for i in range(positions):
-            target[i] = round_to(target, part[i])
+    outs, width = output.shape[0], sums.shape[1]
+    call(
+        p.call_bias if width == p.wide else p.call_bias_narrow,
+        address_of(sums),
+        sums.strides[0],
+        outs,
+        address_of(bias),
+        0,
+        0,
+        0,
+        0,
+    )
+    if p.has_residual:
+        for o in range(outs):
+            part, more = as_contiguous(sums[o]), residual[o]
+            for i in range(positions):
+                part[i] += more[i]
+    if activation != 0:
+        apply(activation, as_contiguous(sums.reshape(sums.size)[: outs * width]))
+    for o in range(outs):
+        part, target = as_contiguous(sums[o]), output[o]
+        if p.same and target.strides[0] == target.itemsize:
+            copy_bytes(address_of(target), address_of(part), positions * target.itemsize)
+        else:
+            for i in range(positions):
+                target[i] = round_to(target, part[i])
 
 
 @inner
@@ -69,7 +90,7 @@ def tile(p0, width, input, weights, result, residual, bias, activation, offsets,
                 call(micro, origin, offsets.ctypes.data, channels, panel, address_of(sums), sums.strides[0], 0, 0)
                 some = result[o : o + rows, p0 : p0 + count]
                 more = residual[o : o + rows, p0 : p0 + count] if p.has_residual else residual
-                store_rows(some, sums, count, more, p.has_residual != 0, bias[o : o + rows], activation)
+                store_rows(some, sums, count, more, bias[o : o + rows], activation, p)
             panel += rows * channels * size
             o += rows
 
@@ -97,7 +118,8 @@ def task(number, input, weight, output, bias, residual, activation, cuts, plan):
     for p0 in range(tile_block * p.tiles * p.wide, p1, p.wide):
         if positions - p0 <= p.narrow:
             copied_narrow = copied.reshape(channels * (p.wide // p.narrow), p.narrow)
-            tile(p0, p.narrow, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow, sums, p)
+            sums_narrow = sums.reshape(p.MR * (p.wide // p.narrow), p.narrow)
+            tile(p0, p.narrow, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow, sums_narrow, p)
         else:
             tile(p0, p.wide, image, weights, result, more, addend, activation, offsets, wide, copied, sums, p)
     keep(offsets)
@@ -181,7 +203,9 @@ def prepare(spec: ConvSpec) -> Runner:
     narrow[:, 0, 0] *= -1  # how find_cut tells them apart
     cuts, finish = np.concatenate([wide, narrow]), Epilogue(spec)
     count = -(-math.prod(spec.output_size) // width)
+    adding = {nr: add_to_rows(nr, compute) for nr in (1, cut.NR)}
     plan = record(
+        same=out == compute, call_bias=adding[cut.NR].address, call_bias_narrow=adding[1].address,
         plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
         wide=width, narrow=lanes(compute), MR=cut.MR, tiles=cut.tiles, tile_blocks=-(-count // cut.tiles),
         channels=cut.channels, channel_blocks=-(-outs // cut.channels),
@@ -194,7 +218,7 @@ def prepare(spec: ConvSpec) -> Runner:
     results = (*spec.output_shape[:3], planes[3])
     none = np.empty((1,) * 4, compute)
 
-    def run(ops: Operands, kept: tuple = (kept, more)) -> None:
+    def run(ops: Operands, kept: tuple = (kept, more, adding)) -> None:
         bias, residual, _, activation = finish.arguments(ops)
         input, output = ops.input.reshape(planes), ops.output.reshape(results)  # copies where axes do not merge
         if input.strides[3] != input.itemsize:

@@ -37,7 +37,8 @@ from numbaconv.spec import ConvSpec
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
 
 
-NEARBY = 700_000  # bytes of a task in the L2 cache
+WORKSPACE = 2**20  # bytes of a task at most: an L2 cache
+NEARBY = 700_000  # bytes of a task of which the L2 cache keeps all that is used again
 TERMS = 8  # channels of a sum, at least, for transforms of six products
 FAR = 16_000_000  # bytes of transformed weights that no cache keeps
 
@@ -199,14 +200,23 @@ def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Bloc
     s = shape(spec, m)
     lines = spec.batch * spec.output_size[0] * s.lines
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
+    found = []
     for wide in {s.tiles, even(s.tiles, -(-s.tiles // 2)), even(s.tiles, -(-s.tiles // 4))}:
         high = lines
         while high:
             for split in (1, 2, 4, 8):
                 if split <= panels:
-                    cut = Blocking(0, tile.NR, tile.MR, high, wide, even(panels, -(-panels // split)))
-                    yield cut._replace(seconds=seconds(spec, m, cut, threads))
+                    found.append(Blocking(0, tile.NR, tile.MR, high, wide, even(panels, -(-panels // split))))
             high = even(lines, -(-high // 2)) if high > 1 else 0
+    fitting = [cut for cut in found if workspace(spec, m, cut) <= WORKSPACE]
+    for cut in fitting or [min(found, key=lambda cut: workspace(spec, m, cut))]:
+        yield cut._replace(seconds=seconds(spec, m, cut, threads))
+
+
+def workspace(spec: ConvSpec, m: int, cut: Blocking) -> int:
+    """The bytes of a task's transformed inputs and products."""
+    s, width = shape(spec, m), cut.NR * lanes(spec.dtypes.compute)
+    return s.elements * cut.lines * cut.tiles * (spec.kernel_size[0] * s.pitch + width) * spec.dtypes.compute.itemsize
 
 
 def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
@@ -216,15 +226,15 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     depth, width = spec.kernel_size[0] * s.pitch, cut.NR * vector
     taps = spec.kernel_size[0] * spec.weight_shape[2]
     count = cut.lines * cut.tiles
-    values, weights = s.elements * count * depth * itemsize, s.elements * taps * width * itemsize
+    weights = s.elements * taps * width * itemsize
     copied = cut.lines * s.m[0] * (cut.tiles * s.m[1] + s.k[1]) * depth * (1 + (s.k[0] - 1) / s.m[0] / min(cut.lines, s.lines))
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
     cycles = sum(n * tile_cycles(r, cut.NR, taps) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
-    nearby = values + 2 * s.elements * count * width * itemsize
-    beyond = max(0, nearby - NEARBY)
+    beyond = max(0, workspace(spec, m, cut) - NEARBY)
     far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
-    streaming = cut.panels * (weights * (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2) + beyond * 0.05e-9) + beyond * 0.15e-9
+    rate = (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
+    streaming = cut.panels * (weights * rate + beyond * 0.05e-9) + beyond * 0.15e-9
     outputs = count * math.prod(s.m) * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
