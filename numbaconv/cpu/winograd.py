@@ -233,8 +233,10 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     beyond = max(0, workspace(spec, m, cut) - NEARBY)
     far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
-    rate = (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
-    streaming = cut.panels * (weights * rate + beyond * 0.05e-9) + beyond * 0.15e-9
+    rate = (0.022e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
+    arriving = cut.panels * weights * rate
+    multiplying = max(multiplying, arriving) + 0.2 * min(multiplying, arriving)
+    streaming = cut.panels * beyond * 0.05e-9 + beyond * 0.15e-9
     outputs = count * math.prod(s.m) * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
