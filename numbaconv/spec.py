@@ -212,7 +212,7 @@ def normalise(
         dilation=_pad3(dilation, 1),
         padding_mode=mode if any(map(any, padding)) else "zeros",
         dtypes=resolved,
-        channels_last=input.channels_last,
+        channels_last=input.channels_last and not channels == weight.shape[0] == 1,  # one channel lies the same either way
         has_bias=bias is not None,
         has_residual=residual is not None,
         activation=fused,

@@ -104,7 +104,7 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
             compute(p + step, "")
         compute(count - step, "right")
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, shape)
 
 
 def _columns(code: Code, shape: Row, line: Value, p: Value, v: int, width: Value, edges: str) -> list:
@@ -201,7 +201,7 @@ def along_channels(shape: Pixels, pixels: int, dtype: np.dtype) -> Any:
             with part:
                 compute(code.mask(count))
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, shape, pixels)
 
 
 def _of_group(code: Code, group: int, vector: Value) -> list:
@@ -237,7 +237,7 @@ def beside_edge(shape: Pixels, dtype: np.dtype) -> Any:
             whole = whole + total.value
         code.store(whole, output, mask)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, shape)
 
 
 # ---------------------------------------------------------------- channels first

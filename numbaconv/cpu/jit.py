@@ -22,7 +22,10 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.cpu.float16 import BFLOAT16, FLOAT16
 
-__all__ = ["address", "cache_folder", "compiled", "contiguous", "inner", "kernel", "strided"]
+__all__ = ["CFunction", "address", "cache_folder", "compiled", "contiguous", "inner", "kernel", "strided"]
+
+
+OPTIONS = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def element(dtype: np.dtype) -> types.Type:
@@ -47,13 +50,17 @@ def kernel(function: Callable | None = None, /, **options: Any) -> Any:
     """
     if function is None:
         return lambda f: kernel(f, **options)
-    options = {"fastmath": {"contract"}, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, **options}
-    dispatcher = njit(**options)(function)
-    try:
-        dispatcher._cache = _KernelCache(function)
-    except RuntimeError as error:  # Numba found no folder that it may write to
-        warnings.warn(f"numbaconv compiles anew in every process: {error}", RuntimeWarning, stacklevel=2)
+    dispatcher = njit(**OPTIONS | options)(function)
+    _keep_compiled(dispatcher, function)
     return dispatcher
+
+
+def _keep_compiled(dispatcher: Any, function: Callable, name: str | None = None) -> None:
+    """Give a dispatcher its cache on disk."""
+    try:
+        dispatcher._cache = _KernelCache(function, name)
+    except RuntimeError as error:  # Numba found no folder that it may write to
+        warnings.warn(f"numbaconv compiles anew in every process: {error}", RuntimeWarning, stacklevel=3)
 
 
 def inner(function: Callable | None = None, /, **options: Any) -> Any:
@@ -65,6 +72,29 @@ def inner(function: Callable | None = None, /, **options: Any) -> Any:
 def compiled(dispatcher: Any, *signature: types.Type) -> Callable:
     """Return the entry point of a kernel for one signature, from the cache on disk or compiled now."""
     return dispatcher.compile(signature)
+
+
+class CFunction:
+    """A compiled function with C's calling convention, kept in the cache by a name of its own, if it has one.
+
+    Attributes
+    ----------
+    address : int
+        Valid as long as this object is kept.
+    """
+
+    def __init__(self, function: Callable, name: str | None, *signature: types.Type) -> None:
+        options = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": False}
+        dispatcher = njit(**options)(function)
+        if name is not None:
+            _keep_compiled(dispatcher, function, name)
+        dispatcher.compile(signature)
+        self._result = dispatcher.overloads[signature]
+        self.address = self._result.library.get_pointer_to_function(self._result.fndesc.llvm_cfunc_wrapper_name)
+
+    def inspect_asm(self) -> str:
+        """The assembly."""
+        return self._result.library.get_asm_str()
 
 
 @cache
@@ -86,9 +116,17 @@ def cache_folder() -> str:
 class _KernelCache(FunctionCache):
     """Numba's cache on disk, renewed when any kernel source changes, and ignored where it is damaged."""
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable, name: str | None = None) -> None:
         super().__init__(function)
-        self._cache_file = _CheckedFile(self.cache_path, self._impl.filename_base, _source_stamp())
+        base = self._impl.filename_base
+        if name is not None:
+            base = f"{base}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        self._name = name
+        self._cache_file = _CheckedFile(self.cache_path, base, _source_stamp())
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Numba's key has what a closure holds in it, which is new in every process; a name says what that is."""
+        return super()._index_key(sig, codegen) if self._name is None else (sig, codegen.magic_tuple(), self._name)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -36,7 +36,7 @@ def along_positions(tile: Tile, dtype: np.dtype) -> Any:
             _add_products(code, tile, totals, at, [scalars + r * dtype.itemsize for r in range(tile.MR)])
         _finish(code, tile, totals, sums, row)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, tile)
 
 
 @cache
@@ -61,7 +61,7 @@ def along_channels(tile: Tile, dtype: np.dtype) -> Any:
             _add_products(code, tile, totals, panel, [at + step * r for r in range(tile.MR)])
         _finish(code, tile, totals, sums, row)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, tile)
 
 
 def _start(code: Code, tile: Tile) -> list:

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from numbaconv.cpu.jit import CFunction
 from numbaconv.cpu.target import vector_bytes
 
 __all__ = ["Code", "Value", "call", "has_vectors", "lanes", "vector_function"]
@@ -41,10 +42,11 @@ def lanes(dtype: np.dtype) -> int:
     return vector_bytes() // dtype.itemsize
 
 
-def vector_function(emit: Callable, dtype: np.dtype) -> Any:
+def vector_function(emit: Callable, dtype: np.dtype, *key: Any) -> Any:
     """Compile ``emit(code, *words)``; what is returned has an ``address``, valid as long as it is kept.
 
-    The function at the address takes eight words; `emit` takes as many of them as it names.
+    The function at the address takes eight words; `emit` takes as many of them as it names. `key` is what the code depends on
+    beside the name of `emit` and the dtype: by that it is found in the cache on disk, which keeps functions of this package.
     """
     vector = ir.VectorType(_ELEMENTS[dtype.name], lanes(dtype))
     count = emit.__code__.co_argcount - 1
@@ -61,7 +63,9 @@ def vector_function(emit: Callable, dtype: np.dtype) -> Any:
     def entry(a, b, c, d, e, f, g, h):
         body(a, b, c, d, e, f, g, h)
 
-    return cfunc(types.void(*[types.int64] * WORDS))(entry)
+    ours = emit.__module__.startswith("numbaconv.") and (key or not emit.__closure__)
+    name = f"{emit.__module__}.{emit.__qualname__}{(dtype.name, vector_bytes(), *key)}" if ours else None
+    return CFunction(entry, name, *[types.int64] * WORDS)
 
 
 @intrinsic

@@ -76,7 +76,7 @@ def add_to_rows(vectors: int, dtype: np.dtype) -> Any:
                 at = sums + r * row + v * code.bytes
                 code.store(code.load(at) + addend, at)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, vectors)
 
 
 @cache

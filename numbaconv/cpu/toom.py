@@ -56,7 +56,7 @@ def weight_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) ->
             grid = [[code.load(at + row * i + column * j) for j in range(k[1])] for i in range(k[0])]
             _store(code, _sandwich(down, grid, across), to, element * len(across), element)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, m, k)
 
 
 @cache
@@ -80,7 +80,7 @@ def input_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> 
                 for i, line in zip(rows, _sandwich(part, grid, across), strict=True):
                     _store(code, [line], to + element * (i * len(across)), element, element)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, m, k)
 
 
 @cache
@@ -99,7 +99,7 @@ def output_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) ->
             grid = [[code.load(at + element * (i * wide + j)) for j in range(wide)] for i in range(high)]
             _store(code, _sandwich(down, grid, across), target + v * code.bytes, row, column)
 
-    return vector_function(emit, dtype)
+    return vector_function(emit, dtype, m, k)
 
 
 def _store(code: Code, grid: list, target: Value, row: Value, column: Value) -> None:
