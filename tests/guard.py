@@ -1,4 +1,4 @@
-"""Arrays next to memory that nobody may touch: to read or write a byte beyond their end, or before their beginning, kills the process."""
+"""Arrays next to memory that nobody may touch: a byte read or written beyond their end or beginning kills the process."""
 
 import ctypes
 import math
@@ -12,7 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Guarded:
-    """Memory between two pages without any access, and an array that ends where the second one begins, or begins behind the first.
+    """An array between two pages without any access: it ends where the second one begins, or begins behind the first.
 
     Attributes
     ----------

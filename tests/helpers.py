@@ -71,8 +71,11 @@ def operands(case, dtype, weight_dtype=None, seed=0):
 def _normalised(arrays, options):
     found = map(arrays.get, ("input", "weight", "bias", "residual"))
     specs = (None if a is None else ArraySpec(a.shape, a.dtype) for a in found)
-    options = {name: value for name, value in options.items() if name in ConvOptions._fields}
-    return normalise(2, *specs, ConvOptions(**options))
+    return normalise(2, *specs, _options(options))
+
+
+def _options(options):
+    return ConvOptions(**{name: value for name, value in options.items() if name in ConvOptions._fields})
 
 
 def canonical_spec(x, w, stride, padding, dilation, mode):
@@ -114,12 +117,15 @@ def assert_conforms(result, arrays, options, *, sums_directly=True):
         np.testing.assert_array_equal(result, expected.astype(result.dtype))
         return
     magnitude = oracle({name: abs(a) for name, a in wide.items()}, options)
-    m = int(np.prod(arrays["weight"].shape[1:])) + len(arrays)
-    tolerance = min(m, 8 * m**0.5) * np.finfo(result.dtype).eps * magnitude * (4 if result.dtype.kind == "c" else 1)
-    if not sums_directly and tolerance.size:
-        tolerance = 4 * tolerance.max()
+    tolerance = allowed_error(magnitude, int(np.prod(arrays["weight"].shape[1:])) + len(arrays), result.dtype, sums_directly)
     error = abs(result - expected)
     assert (error <= tolerance).all(), f"error {error.max():.3g}, {(error > tolerance).mean():.1%} of elements beyond the bound"
+
+
+def allowed_error(magnitude, m, dtype, sums_directly=True):
+    """The bound of :func:`assert_conforms` for sums of m terms, from the sums of their absolute values."""
+    tolerance = min(m, 8 * m**0.5) * np.finfo(dtype).eps * magnitude * (4 if dtype.kind == "c" else 1)
+    return tolerance if sums_directly or not tolerance.size else 4 * tolerance.max()
 
 
 def torch_conv2d(arrays, options):
@@ -172,10 +178,18 @@ def sums_directly(backend, algorithm):
     return find_algorithm(backend, algorithm).sums_directly
 
 
+def spec_of(arrays, options):
+    """The spec of a call as the dispatch layer sees it, the order of the input's axes in memory among it."""
+    seen = {name: views.HOST.view(a, name) for name, a in arrays.items()}
+    first = views.describe(seen["input"], 2, options.get("layout"))
+    found = map(seen.get, ("weight", "bias", "residual"))
+    specs = (first, *(None if a is None else ArraySpec(a.shape, a.dtype) for a in found))
+    return normalise(2, *specs, _options(options))[0]
+
+
 def why_not(arrays, options):
     """Why the algorithm that the options name cannot take a problem, in its own words, or None."""
-    spec, _ = _normalised(arrays, options)
-    return find_algorithm(options["backend"], options["algorithm"]).why_not(spec)
+    return find_algorithm(options["backend"], options["algorithm"]).why_not(spec_of(arrays, options))
 
 
 def conv2d(arrays, **options):

@@ -28,17 +28,23 @@ def problem():
 
 
 DENSE = [(1, 3, 5), (1, 16, 32), (1, 37, 53), (2, 5, 19), (1, 64, 16), (3, 8, 1)]
-SQUARES = [((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((3, 3), 2, 1, 1), ((1, 1), 1, 0, 1), ((1, 1), 2, 0, 1), ((5, 5), 2, 2, 1), ((2, 7), 1, (0, 3), 1),
-           ((3, 2), (1, 3), 0, 2), ((3, 3), 1, (2, 5), 3)]
+SQUARES = [
+    ((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((3, 3), 2, 1, 1), ((1, 1), 1, 0, 1), ((1, 1), 2, 0, 1), ((5, 5), 2, 2, 1),
+    ((2, 7), 1, (0, 3), 1), ((3, 2), (1, 3), 0, 2), ((3, 3), 1, (2, 5), 3),
+]
+TILED = [((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((1, 3), 1, (0, 1), 1), ((3, 1), 1, (2, 0), 1)]
 GEOMETRIES, CHANNELS = {
     "depthwise": (
-        [((3, 3), 1, 1, 1), ((5, 5), 1, 2, 1), ((5, 5), 2, 2, 1), ((7, 7), 1, 3, 1), ((3, 3), 2, 0, 1), ((3, 3), 2, ((0, 1), (0, 1)), 1),
-         ((1, 5), 1, (0, 4), 1), ((3, 3), 1, 2, 2), ((3, 4), (2, 1), ((2, 1), (3, 0)), 1), ((2, 2), 2, 1, 1), ((3, 3), 3, 1, 1), ((1, 1), 1, 0, 1)],
+        [
+            ((3, 3), 1, 1, 1), ((5, 5), 1, 2, 1), ((5, 5), 2, 2, 1), ((7, 7), 1, 3, 1), ((3, 3), 2, 0, 1),
+            ((3, 3), 2, ((0, 1), (0, 1)), 1), ((1, 5), 1, (0, 4), 1), ((3, 3), 1, 2, 2), ((3, 4), (2, 1), ((2, 1), (3, 0)), 1),
+            ((2, 2), 2, 1, 1), ((3, 3), 3, 1, 1), ((1, 1), 1, 0, 1), ((3, 3), 1, (0, 20), 1),
+        ],
         [(7, 1, 1), (37, 1, 1), (16, 1, 1), (3, 1, 2), (9, 2, 2), (5, 4, 4), (1, 1, 1), (1, 1, 6)],
     ),
     "pointwise": ([((1, 1), 1, 0, 1)], DENSE),
-    "winograd2": ([((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((1, 3), 1, (0, 1), 1), ((3, 1), 1, (2, 0), 1)], DENSE),
-    "winograd4": ([((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((1, 3), 1, (0, 1), 1), ((3, 1), 1, (2, 0), 1)], DENSE),
+    "winograd2": (TILED, DENSE),
+    "winograd4": (TILED, DENSE),
 }.get(algorithm, (SQUARES, DENSE))
 
 row = next(a for a in BACKENDS["cpu"].algorithms if a.name == algorithm)
@@ -81,7 +87,7 @@ while ran < count:
         operator = nc.Conv2d(weight, bias, **options, backend="cpu", algorithm=algorithm)
         operator(**operands, out=out.array)
     assert out.is_whole() and all(m.is_whole() for m in memory.values())
-    assert np.allclose(out.array, expected, rtol=0 if row.sums_directly else 1e-5, atol=0 if row.sums_directly else 2e-3), abs(out.array - expected).max()
+    np.testing.assert_allclose(out.array, expected, rtol=0, atol=0 if row.sums_directly else 2e-3)
     ran += 1
 """
 CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
@@ -90,4 +96,34 @@ CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs mprotect")
 @pytest.mark.parametrize("algorithm", CPU_ALGORITHMS)
 def test_nothing_beyond_the_arrays_is_touched(algorithm):
-    run_python(PROGRAM, algorithm, 60, timeout=280)
+    run_python(PROGRAM, algorithm, 40, timeout=280)
+
+
+ROWS = """
+import sys
+import numpy as np, numbaconv as nc
+from guard import Guarded, guarded
+
+rng = np.random.default_rng(0)
+GEOMETRIES = [((5, 5), 1, 2), ((5, 5), 2, 2), ((1, 7), 1, (0, 3)), ((3, 3), 1, (1, 20)), ((3, 3), 2, ((1, 1), (0, 1)))]
+for kernel, stride, padding in GEOMETRIES:
+    w = rng.integers(-4, 5, (1, 1, *kernel)).astype(np.float32)
+    for width in range(1, 150):
+        x = rng.integers(-4, 5, (1, 1, 6, width)).astype(np.float32)
+        try:
+            expected = nc.conv2d(x, w, None, stride, padding, backend="reference")
+        except ValueError:  # there is less data than the kernel covers
+            continue
+        print(kernel, stride, padding, width, file=sys.stderr, flush=True)
+        for at_end in (True, False):
+            input, out = guarded(x, at_end), Guarded(expected.shape, x.dtype, at_end)
+            nc.conv2d(input.array, w, None, stride, padding, out=out.array, backend="cpu", algorithm="depthwise")
+            assert out.is_whole()
+            np.testing.assert_array_equal(out.array, expected)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs mprotect")
+def test_rows_of_any_width_are_read_to_their_end():
+    """Vectors along a row overlap its ends, and go beyond them into the padding."""
+    run_python(ROWS, timeout=280)
