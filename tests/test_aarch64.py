@@ -59,7 +59,7 @@ def loop_of(lines):
     return max(loops, key=len)
 
 
-@pytest.mark.parametrize("tile", target._TILES[32], ids=str)
+@pytest.mark.parametrize("tile", target._TILES["neon"], ids=str)
 @pytest.mark.parametrize("kernel", ["along_channels", "along_positions"])
 def test_microkernels(kernel, tile, machine, monkeypatch):
     make = getattr(microkernel, kernel).__wrapped__

@@ -111,13 +111,15 @@ def _columns(code: Code, shape: Row, line: Value, p: Value, v: int, width: Value
     """Return for every tap of a row the vector of inputs that the v-th vector of outputs from p on reads there."""
     (low, high), stride, dilation, wide = shape.padding, shape.stride[1], shape.dilation[1], shape.kernel[2]
     first = (p + v * code.lanes) * stride - low
-    beyond = (wide - 1) * dilation - high + (shape.vectors - 1 - v) * code.lanes
+    # The last load of a row's last vectors that lies inside it, counted from `first`; others start an output earlier at most.
+    last = stride * ((shape.vectors - v) * code.lanes - 1) - code.lanes + 1 + (wide - 1) * dilation - high
+    furthest = {"right": last, "": last + stride}
 
     def load(offset: int) -> Value:
         outside = (
             edges == "both"
             or (edges == "left" and v * code.lanes * stride + offset < low)
-            or (edges == "right" and (offset > beyond or stride > 1))
+            or offset > furthest.get(edges, offset)
         )
         at = first + offset
         return code.load(line + at * code.dtype.itemsize, code.window(at, width) if outside else None)
@@ -141,7 +143,7 @@ def row_shape(spec: ConvSpec, rows: int) -> Row:
     ends = max(pads) + spec.kernel_extent[2] * (spec.stride[2] - 1)
     # With two vectors, a weight that no register keeps is loaded for both.
     vectors = 2 if taps > 9 and wide >= 2 * vector + ends else 1
-    masked = wide < vectors * vector + ends
+    masked = wide < vectors * vector + ends or max(pads) > vectors * vector
     return Row(spec.kernel_size, spec.stride[1:], spec.dilation[1:], pads, rows, vectors, masked)
 
 

@@ -230,6 +230,8 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking:
     """Return the blocking that should be fastest on all threads."""
+    if not math.prod(spec.output_shape):
+        return Blocking(0, False, 1, 1, 1, 1, 1)
     spec = unstrided(spec)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
     return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
@@ -290,7 +292,7 @@ def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 2 us to call, and what :func:`seconds` predicts for the best blocking."""
-    return 2e-6 + (blocking(spec).seconds if math.prod(spec.output_shape) else 0)
+    return 2e-6 + blocking(spec).seconds
 
 
 DIRECT = Algorithm(

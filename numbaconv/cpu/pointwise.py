@@ -143,6 +143,8 @@ class Blocking(NamedTuple):
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking:
     """Return the blocking that should be fastest on all threads."""
+    if not math.prod(spec.output_shape):
+        return Blocking(0, 1, 1, 1, 1)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
     return min((b for tile in tiles() if tile.MR > 1 for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
 
@@ -247,7 +249,7 @@ def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 4 us to call, and what :func:`seconds` predicts for the best blocking."""
-    return 4e-6 + (blocking(spec).seconds if math.prod(spec.output_shape) else 0)
+    return 4e-6 + blocking(spec).seconds
 
 
 POINTWISE = Algorithm(

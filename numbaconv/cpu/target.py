@@ -31,10 +31,12 @@ class Tile:
         return self.MR * self.NR + self.NR
 
 
-# Of 32 registers (AVX-512, NEON) and of 16 (AVX2). Wide tiles load least; the others fit channels and positions better.
+# Of 32 registers (AVX-512; NEON, where LLVM keeps some for scalars), and of 16 (AVX2). Wide tiles load least; the others fit
+# channels and positions better.
 _TILES = {
-    32: (Tile(14, 2), Tile(8, 3), Tile(6, 4), Tile(28, 1), Tile(16, 1), Tile(4, 4), Tile(1, 8)),
-    16: (Tile(6, 2), Tile(4, 3), Tile(12, 1), Tile(8, 1), Tile(2, 4), Tile(1, 6)),
+    "avx512": (Tile(14, 2), Tile(8, 3), Tile(6, 4), Tile(28, 1), Tile(16, 1), Tile(4, 4), Tile(1, 8)),
+    "neon": (Tile(12, 2), Tile(8, 3), Tile(6, 4), Tile(24, 1), Tile(16, 1), Tile(4, 4), Tile(1, 8)),
+    "avx2": (Tile(6, 2), Tile(4, 3), Tile(12, 1), Tile(8, 1), Tile(2, 4), Tile(1, 6)),
 }
 
 
@@ -53,11 +55,11 @@ def vector_bytes() -> int:
     return 64 if "avx512f" in _features() else 32 if {"avx2", "fma"} <= _features() else 16
 
 
+assert all(tile.registers <= {"avx512": 32, "neon": 31, "avx2": 15}[name] for name, table in _TILES.items() for tile in table)
+
+
 @cache
 def tiles() -> tuple[Tile, ...]:
     """The tiles that this machine's registers hold."""
     x86 = {"sse2", "avx2", "avx512f"} & _features()
-    table = _TILES[16 if x86 and "avx512f" not in _features() else 32]
-    for tile in table:
-        assert tile.registers <= (16 if table is _TILES[16] else 32)
-    return table
+    return _TILES["neon" if not x86 else "avx512" if "avx512f" in x86 else "avx2"]

@@ -247,6 +247,8 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec, m: int) -> Blocking:
     """Return the blocking that should be fastest on all threads."""
+    if not math.prod(spec.output_shape):
+        return Blocking(0, 1, 1, 1, 1, 1)
     threads = numba.config.NUMBA_NUM_THREADS
     return min((b for tile in tiles() for b in blockings(spec, m, tile, threads)), key=lambda b: b.seconds)
 
@@ -328,7 +330,7 @@ def winograd(m: int) -> Algorithm:
         backend="cpu",
         summary=f"F({m} x {m}, k x k), transformed and multiplied block by block in the L2 cache",
         why_not=lambda spec: why_not(spec, m),
-        cost=lambda spec: 5e-6 + (blocking(spec, m).seconds if math.prod(spec.output_shape) else 0),
+        cost=lambda spec: 5e-6 + blocking(spec, m).seconds,
         pack=lambda spec, weight: pack(spec, m, weight),
         prepare=lambda spec: prepare(spec, m),
         packing_cost=lambda spec: packing_cost(spec, m),
