@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, runtime_checkable
 from weakref import WeakSet
 
 import numpy as np
 from numpy import empty
 
 from numbaconv import arrays
-from numbaconv.algorithm import Operands
+from numbaconv.algorithm import Operands, Runner
 from numbaconv.arrays import View, is_plain, same_view
 from numbaconv.backend import Backend
 from numbaconv.dispatch import Plan
@@ -26,8 +26,15 @@ from numbaconv.problem import Part, Problem
 
 __all__ = ["Bound", "Memo", "Planned", "Step", "bind", "pack"]
 
-Step = Callable[[np.ndarray, Any, Any, np.ndarray], None]  # of input, weight, bias, result
-_operands = partial(tuple.__new__, Operands)  # what Operands() does, which is Python, without its keywords
+Step = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], None]  # of input, weight, result, bias
+
+
+@runtime_checkable
+class Bindable(Protocol):
+    """What runs on operands, and can be bound to arrays which those are views of."""
+
+    def bind(self, operands: Operands, bases: tuple[np.ndarray | None, ...]) -> Step | None:
+        """Return what computes with arrays like `bases`; operands whose base is None are bound themselves. Or None."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class Bound:
         """Compute, in `out` if it is given. A weight and bias that are bound themselves are None here."""
         result = empty(self._shape, self._dtype) if out is None else out
         for step in self._steps:
-            step(input, weight, bias, result)
+            step(input, weight, result, bias)
         return result
 
 
@@ -103,37 +110,40 @@ def bind(
     if problem.see_result(result) is not result:
         return None
     inputs, weights, results = problem.view_input(input), problem.view_weight(weight), problem.view_output(result)
-    addend = view_bias = None
-    if bias is not None:
-        addend = arrays.view_bias(bias, problem.groups)
-        view_bias = same_view(bias, addend)
+    addend = None if bias is None else arrays.view_bias(bias, problem.groups)
     steps = []
     for number, (part, plan) in enumerate(planned):
-        view_input, view_result = same_view(input, inputs[part.input]), same_view(result, results[part.output])
-        if packed is not None:
-            steps.append(_step_of(packed[number], addend, plan, view_input, view_result))
-        else:
-            steps.append(_step(same_view(weight, weights[part.weight]), view_bias, plan, view_input, view_result))
+        now = packed[number] if packed is not None else plan.algorithm.pack(plan.spec, weights[part.weight])
+        views = Operands(inputs[part.input], now, addend, None, results[part.output])
+        bases = (input, None, result, None) if packed is not None else (input, now, result, bias)
+        step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
+        steps.append(step if packed is not None else _packing(step, plan, same_view(weight, weights[part.weight])))
     return Bound(steps, result.shape, result.dtype)
 
 
-def _step(view_weight: View, view_bias: View | None, plan: Plan, view_input: View, view_result: View) -> Step:
-    run, pack, spec = plan.run, plan.algorithm.pack, plan.spec
+def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...]) -> Step:
+    """A step that sees arrays like the bases as the views see those, anew each time."""
+    operands = views.input, views.weight, views.output, views.bias
+    view_input, view_weight, view_output, view_bias = map(_view_of, bases, operands)
 
-    def step(input: np.ndarray, weight: np.ndarray, bias: np.ndarray, result: np.ndarray) -> None:
-        addend = None if view_bias is None else view_bias(bias)
-        run(_operands((view_input(input), pack(spec, view_weight(weight)), addend, None, view_result(result), None)))
-
-    return step
-
-
-def _step_of(packed: Any, addend: np.ndarray | None, plan: Plan, view_input: View, view_result: View) -> Step:
-    run = plan.run
-
-    def step(input: np.ndarray, weight: None, bias: None, result: np.ndarray) -> None:
-        run(_operands((view_input(input), packed, addend, None, view_result(result), None)))
+    def step(input: np.ndarray, weight: Any, result: np.ndarray, bias: np.ndarray | None) -> None:
+        run(Operands(view_input(input), view_weight(weight), view_bias(bias), None, view_output(result)))
 
     return step
+
+
+def _view_of(base: np.ndarray | None, view: Any) -> Callable[[Any], Any]:
+    return (lambda base: view) if base is None else same_view(base, view)
+
+
+def _packing(step: Step, plan: Plan, view: View) -> Step:
+    """A step that packs the weight first."""
+    pack, spec = plan.algorithm.pack, plan.spec
+
+    def packing(input: np.ndarray, weight: Any, result: np.ndarray, bias: np.ndarray | None) -> None:
+        step(input, pack(spec, view(weight)), result, bias)
+
+    return packing
 
 
 class Memo:

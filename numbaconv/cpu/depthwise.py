@@ -21,11 +21,13 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.cutting import cuts_for, even, find_cut
 from numbaconv.cpu.epilogue import Epilogue
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import Code, Value, call, has_vectors, lanes, vector_function
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DEPTHWISE"]
@@ -260,8 +262,9 @@ def fill_table(table, image, h, d, slots, zeros, p):
 
 
 @inner
-def planes_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan):
+def planes_task(number, frame):
     """Compute a block of rows of one channel of one image, channels first."""
+    input, weight, output, bias, residual, activation, cuts, slots, plan = arguments(frame)
     p = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
     number, row_block = number // p.row_blocks, number % p.row_blocks
@@ -299,8 +302,9 @@ def planes_task(number, input, weight, output, bias, residual, activation, cuts,
 
 
 @inner
-def pixels_task(number, input, weight, output, bias, residual, activation, cuts, slots, plan):
+def pixels_task(number, frame):
     """Compute a block of rows of one image, channels last."""
+    input, weight, output, bias, residual, activation, cuts, slots, plan = arguments(frame)
     p = plan[0]
     out_d, out_h, out_w = output.shape[3:]
     channels, size = output.shape[1], input.itemsize
@@ -427,24 +431,21 @@ def prepare(spec: ConvSpec) -> Runner:
     arrays = (strided(dtype, 6), contiguous(dtype, 4 if last else 3), strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), contiguous(np.dtype(np.int64), 2), record_type(plan))
     count = spec.batch * spec.output_size[0] * -(-out_h // rows) * (1 if last else spec.out_channels)
-    launch = launcher(pixels_task if last else planes_task, signature, count, spec.multiply_adds <= SERIAL)
+    launcher = Launcher(pixels_task if last else planes_task, signature, count, spec.multiply_adds <= SERIAL)
     axis = 1 if last else 5
 
-    def run(ops: Operands, kept: tuple = (kept, edge)) -> None:
+    def collect(ops: Operands) -> tuple:
         bias, residual, _, activation = finish.arguments(ops)
         input, output = adjacent(ops.input, axis), ops.output
         if not is_adjacent(output, axis):
             output = np.empty(output.shape, dtype) if axis == 5 else np.empty(channels_last(output.shape), dtype).transpose(BACK)
-        result = output
         if last and spec.weight_shape[2] > 1:  # all groups as one row of channels
             one = (spec.batch, spec.out_channels, 1)
-            input, result = input.reshape(*one, *spec.input_size), output.reshape(*one, *spec.output_size)
+            input, output = input.reshape(*one, *spec.input_size), output.reshape(*one, *spec.output_size)
             bias, residual = bias.reshape(-1, 1), residual.reshape(*one, *spec.output_size) if spec.has_residual else residual
-        launch(input, ops.weight, result, bias, residual, activation, cuts, slots, plan)
-        if output is not ops.output:
-            ops.output[...] = output
+        return input, ops.weight, output, bias, residual, activation, cuts, slots, plan
 
-    return run
+    return Kernel(launcher, collect, kept, edge)
 
 
 LAST, BACK = (0, 3, 4, 5, 1, 2), (0, 4, 5, 1, 2, 3)  # to channels last, and from there

@@ -23,15 +23,17 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import packing_seconds, panels
+from numbaconv.cpu.panels import Packing, packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DIRECT"]
@@ -69,8 +71,9 @@ def multiply_rows(sums, sums_row, sums_pixel, rows, origin, row, step, offsets, 
 
 
 @inner
-def task(number, input, weight, output, bias, residual, activation, cuts, plan):
+def task(number, frame):
     """Compute one block of rows for some panels of channels of one group of one image."""
+    input, weight, output, bias, residual, activation, cuts, plan = arguments(frame)
     p = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
     number, panel_block = number // p.panel_blocks, number % p.panel_blocks
@@ -275,19 +278,20 @@ def prepare(spec: ConvSpec) -> Runner:
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
     blocks = -(-out_h // cut.rows) * -(-out_w // cut.columns) * -(-panels // cut.panels)
     count = spec.batch * spec.groups * spec.output_size[0] * blocks
-    launch = launcher(task, signature, count, spec.multiply_adds <= SERIAL)
+    launcher = Launcher(task, signature, count, spec.multiply_adds <= SERIAL)
 
-    def run(ops: Operands, kept: tuple = (kept, transposing)) -> None:
+    def collect(ops: Operands) -> tuple:
         bias, residual, _, activation = finish.arguments(ops)
-        launch(ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan)
+        return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return run
+    return Kernel(launcher, collect, kept, transposing)
 
 
-def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return the weight as panels ``(groups, panels, taps, NR * lanes)`` in the compute dtype, the last one filled with zeros."""
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec) -> Packing:
+    """Return what packs weights as panels ``(groups, panels, taps, NR * lanes)`` in the compute dtype."""
     dtype = spec.dtypes.compute
-    return panels(weight, blocking(spec).NR * lanes(dtype), dtype)
+    return panels(spec.weight_shape, blocking(spec).NR * lanes(dtype), dtype)
 
 
 def cost(spec: ConvSpec) -> float:
@@ -301,7 +305,7 @@ DIRECT = Algorithm(
     summary="microkernel with lanes along output channels, on the input as it lies or a padded copy; real numbers",
     why_not=why_not,
     cost=cost,
-    pack=pack,
+    pack=lambda spec, weight: packing(spec)(weight),
     prepare=prepare,
     packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
     packing=lambda spec: blocking(spec).NR,

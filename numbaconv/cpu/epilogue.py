@@ -37,7 +37,7 @@ class Epilogue:
     @property
     def types(self) -> tuple[types.Type, ...]:
         """The types of :meth:`arguments`."""
-        return contiguous(self._dtype, 2), strided(self._dtype, 6), types.boolean, types.int64
+        return contiguous(self._dtype, 2), strided(self._dtype, 6), types.int64, types.int64
 
     def arguments(self, ops: Operands) -> tuple[np.ndarray, np.ndarray, bool, int]:
         """Return bias, residual, whether there is one, and the address of the activation or 0."""

@@ -90,20 +90,16 @@ def keep(typing_context: Any, array: Any) -> Any:
 
 
 @intrinsic
-def invoke(typing_context: Any, address: Any, number: Any, args: Any) -> Any:
-    """``function(number, *args)`` for the compiled function at `address`, which returns nothing and may raise.
-
-    The caller's code then neither contains the function's nor is compiled again when that changes.
-    """
-    types_of = (types.int64, *args.types)
+def invoke(typing_context: Any, address: Any, number: Any, frame: Any) -> Any:
+    """``task(number, frame)`` for the compiled task at `address`, which returns nothing and may raise."""
+    types_of = (types.int64, types.int64)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         convention = context.call_conv
         function = builder.inttoptr(values[0], convention.get_function_type(types.none, types_of).as_pointer())
-        operands = [values[1], *cgutils.unpack_tuple(builder, values[2])]
-        status, _ = convention.call_function(builder, function, types.none, types_of, operands)
+        status, _ = convention.call_function(builder, function, types.none, types_of, values[1:])
         with builder.if_then(status.is_error, likely=False):
             convention.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, args), codegen
+    return types.void(types.int64, types.int64, types.int64), codegen

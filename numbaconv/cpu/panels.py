@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -12,14 +11,16 @@ from numba import types
 
 from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.float16 import load
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.store import transpose
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launch, Launcher
 from numbaconv.cpu.toom import weight_transform
+from numbaconv.spec import Size
 
-__all__ = ["packing_seconds", "panels", "transformed_panels"]
+__all__ = ["Packing", "packing_seconds", "panels", "transformed_panels"]
 
 SERIAL = 30_000  # elements below which waking a second thread costs more than it brings
 CHUNK = 32  # channels whose taps lie in the L1 cache between a panel and its transformation
@@ -42,16 +43,18 @@ def fill(panel, rows, transposing):
 
 
 @inner
-def one_panel(number, weight, packed, transposing):
+def one_panel(number, frame):
     """Fill one panel of one group."""
+    weight, packed, transposing = arguments(frame)
     group, panel = number // packed.shape[1], number % packed.shape[1]
     width = packed.shape[3]
     fill(packed[group, panel], weight[group, panel * width : (panel + 1) * width], transposing)
 
 
 @inner
-def one_transformed(number, weight, packed, depth, wide, transforming, transposing, vectors):
+def one_transformed(number, frame):
     """Fill one panel ``[element, (kd, c), o]`` of one group with transformed weights."""
+    weight, packed, transposing, depth, wide, transforming, vectors = arguments(frame)
     group, panel = number // packed.shape[1], number % packed.shape[1]
     elements, terms, width = packed.shape[2:]
     channels, taps = terms // depth, weight.shape[2] // terms
@@ -76,50 +79,67 @@ def packing_seconds(elements: int, itemsize: int) -> float:
     return 3e-6 + elements * (0.3e-9 if elements * itemsize < 4e6 else 1e-9) * itemsize / 4 / threads
 
 
-def panels(weight: np.ndarray, width: int, dtype: np.dtype) -> np.ndarray:
-    """Return a canonical weight as panels ``(groups, panels, taps, width)`` in a dtype, the last one filled with zeros."""
-    groups, outs, *taps = weight.shape
-    rows = weight.reshape(groups, outs, math.prod(taps))
-    packed = _empty((groups, -(-outs // width), rows.shape[2], width), dtype)
-    launch, transposing = _packer(weight.dtype, dtype, groups * packed.shape[1], packed.size <= SERIAL)
-    launch(rows, packed, transposing)
-    return packed
+class Packing:
+    """Packs canonical weights of one shape.
+
+    Parameters
+    ----------
+    task
+        Fills one panel of one group; takes the rows of weights, the panels, an address of :func:`transpose` or 0, and `sizes`.
+    weight_shape, packed_shape
+        Of a weight, and of its panels ``(groups, panels, ..., width)``.
+    dtype
+        Of the panels.
+    kept
+        What has to live as long.
+    """
+
+    def __init__(
+        self, task: Callable, weight_shape: Size, packed_shape: Size, dtype: np.dtype, *sizes: int, kept: object = None
+    ) -> None:
+        groups, outs, *taps = weight_shape
+        self._task, self._sizes, self._kept = task, sizes, kept
+        self._rows, self._shape, self._dtype = (groups, outs, math.prod(taps)), packed_shape, dtype
+        self._small = math.prod(packed_shape) <= SERIAL
+        self._bound: dict[tuple, Launch] = {}
+
+    def __call__(self, weight: np.ndarray) -> np.ndarray:
+        """Return the panels of a weight of any dtype."""
+        rows = weight.reshape(self._rows)
+        packed = np.empty(self._shape, self._dtype) if self._small else on_a_line(self._shape, self._dtype)
+        launch = self._bound.get((rows.strides, rows.dtype))
+        if launch is None:
+            launch = self._bound[rows.strides, rows.dtype] = self._bind(rows, packed)
+        launch(rows, packed, None, None)
+        return packed
+
+    def _bind(self, rows: np.ndarray, packed: np.ndarray) -> Launch:
+        transposing = transpose(self._dtype).address if rows.dtype == self._dtype and has_vectors(self._dtype) else 0
+        args = rows, packed, transposing, *self._sizes
+        signature = strided(rows.dtype, 3), contiguous(self._dtype, packed.ndim), *[types.int64] * (1 + len(self._sizes))
+        return Launcher(self._task, signature, math.prod(self._shape[:2]), self._small).bind(args, (rows, packed), self._kept)
 
 
-@lru_cache(maxsize=256)
-def _packer(source: np.dtype, dtype: np.dtype, count: int, small: bool) -> tuple[Any, int]:
-    """What packs weights of one dtype in another, and the address that it takes."""
-    signature = strided(source, 3), contiguous(dtype, 4), types.int64
-    return launcher(one_panel, signature, count, small), _transposing(source, dtype)
+def panels(weight_shape: Size, width: int, dtype: np.dtype) -> Packing:
+    """Return what packs weights as panels ``(groups, panels, taps, width)``, the last one filled with zeros."""
+    groups, outs, *taps = weight_shape
+    return Packing(one_panel, weight_shape, (groups, -(-outs // width), math.prod(taps), width), dtype)
 
 
-def transformed_panels(weight: np.ndarray, m: tuple[int, ...], width: int, lanes: int, dtype: np.dtype) -> np.ndarray:
-    """Return a transformed weight, for tiles of m outputs, as panels ``(groups, panels, elements, kd * channels, width)``."""
-    groups, outs, channels, depth, *k = weight.shape
-    rows = weight.reshape(groups, outs, channels * depth * math.prod(k))
+def transformed_panels(weight_shape: Size, m: Size, width: int, lanes: int, dtype: np.dtype) -> Packing:
+    """Return what transforms weights, for tiles of m outputs, to panels ``(groups, panels, elements, kd * channels, width)``."""
+    groups, outs, channels, depth, *k = weight_shape
     elements = math.prod(a + b - 1 for a, b in zip(m, k, strict=True))
-    packed = _empty((groups, -(-outs // width), elements, depth * channels, width), dtype)
-    launch, transposing = _transformer(weight.dtype, dtype, groups * packed.shape[1], packed.size <= SERIAL)
-    launch(rows, packed, depth, k[1], weight_transform(m, tuple(k), dtype).address, transposing, width // lanes)
-    return packed
+    shape = groups, -(-outs // width), elements, depth * channels, width
+    transform = weight_transform(m, tuple(k), dtype)
+    return Packing(
+        one_transformed, weight_shape, shape, dtype, depth, k[1], transform.address, width // lanes, kept=transform
+    )  # fmt: skip
 
 
-@lru_cache(maxsize=256)
-def _transformer(source: np.dtype, dtype: np.dtype, count: int, small: bool) -> tuple[Any, int]:
-    """What transforms and packs weights of one dtype in another, and an address that it takes."""
-    signature = strided(source, 3), contiguous(dtype, 5), *[types.int64] * 5
-    return launcher(one_transformed, signature, count, small), _transposing(source, dtype)
-
-
-def _transposing(source: np.dtype, dtype: np.dtype) -> int:
-    return transpose(dtype).address if source == dtype and has_vectors(dtype) else 0
-
-
-def _empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array that begins on a cache line, if it is large enough for that to matter."""
+def on_a_line(shape: Size, dtype: np.dtype) -> np.ndarray:
+    """An array that begins on a cache line."""
     size = math.prod(shape)
-    if size < SERIAL:
-        return np.empty(shape, dtype)
     memory = np.empty(size + 64 // dtype.itemsize, dtype)
     first = -memory.ctypes.data % 64 // dtype.itemsize
     return memory[first : first + size].reshape(shape)

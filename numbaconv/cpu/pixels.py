@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -23,14 +23,16 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.target import Tile, tiles
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["PIXELS"]
@@ -91,8 +93,9 @@ def store(output, sums, g):
 
 
 @inner
-def task(number, input, weight, output, offsets, phases_h, phases_w, bias, residual, has_residual, activation, plan):
+def task(number, frame):
     """Compute one block of rows for one block of channels of one group of one image."""
+    input, weight, output, bias, residual, has_residual, activation, offsets, phases_h, phases_w, plan = arguments(frame)
     g = plan[0]
     groups, outs, out_d, out_h, out_w = output.shape[1:]
     number, channel_block = number // g.channel_blocks, number % g.channel_blocks
@@ -237,7 +240,7 @@ def why_not(spec: ConvSpec) -> str | None:
 
 def prepare(spec: ConvSpec) -> Runner:
     """Choose the blocking, compile for the spec's dtypes, and return what calls the kernel."""
-    whole, spec = spec, flattened(spec)
+    spec = flattened(spec)
     cut = blocking(spec)
     if cut is None:  # nothing to compute
         return lambda ops: None
@@ -253,22 +256,22 @@ def prepare(spec: ConvSpec) -> Runner:
         channel_blocks=-(-outs // cut.channels), MR=cut.tile.MR, NR=width, plane_rows=rows, plane_columns=columns,
         block=planes(spec) * rows * columns + width, address=micro.address,
     )  # fmt: skip
-    arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), *[contiguous(np.dtype(np.int64), 1)] * 3)
+    arrays, tables_of = (strided(input, 6), contiguous(compute, 4), strided(out, 6)), [contiguous(np.dtype(np.int64), 1)] * 3
     blocks = -(-out_h // cut.rows) * -(-out_w // cut.columns) * -(-outs // cut.channels)
     count = spec.batch * spec.groups * spec.output_size[0] * blocks
-    launch = launcher(task, (*arrays, *finish.types, record_type(plan)), count, spec.multiply_adds <= SERIAL)
+    launcher = Launcher(task, (*arrays, *finish.types, *tables_of, record_type(plan)), count, spec.multiply_adds <= SERIAL)
 
-    def run(ops: Operands, kept: Any = micro) -> None:
-        launch(ops.input, ops.weight, ops.output, offsets, phases_h, phases_w, *finish.arguments(ops), plan)
+    def collect(ops: Operands) -> tuple:
+        input, output = (
+            ops.input.reshape(spec.input_shape),
+            ops.output.reshape(spec.output_shape),
+        )  # copies where axes do not merge
+        bias, residual, has_residual, activation = finish.arguments(ops)
+        if has_residual:
+            residual = residual.reshape(spec.output_shape)
+        return input, ops.weight, output, bias, residual, has_residual, activation, offsets, phases_h, phases_w, plan
 
-    def run_flat(ops: Operands) -> None:
-        residual = None if ops.residual is None else ops.residual.reshape(spec.output_shape)
-        output = ops.output.reshape(spec.output_shape)  # a copy where its axes do not merge
-        run(ops._replace(input=ops.input.reshape(spec.input_shape), residual=residual, output=output))
-        if not np.may_share_memory(output, ops.output):
-            ops.output[...] = output.reshape(ops.output.shape)
-
-    return run if spec is whole else run_flat
+    return Kernel(launcher, collect, micro)
 
 
 def flattened(spec: ConvSpec) -> ConvSpec:

@@ -21,14 +21,16 @@ from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, copy_bytes, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import add_to_rows
 from numbaconv.cpu.target import Tile, tiles
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["POINTWISE"]
@@ -96,8 +98,9 @@ def tile(p0, width, input, weights, result, residual, bias, activation, offsets,
 
 
 @inner
-def task(number, input, weight, output, bias, residual, activation, cuts, plan):
+def task(number, frame):
     """Compute some tiles of positions for some panels of channels of one group of one image."""
+    input, weight, output, bias, residual, activation, cuts, plan = arguments(frame)
     p = plan[0]
     groups = input.shape[1]
     number, channel_block = number // p.channel_blocks, number % p.channel_blocks
@@ -215,21 +218,20 @@ def prepare(spec: ConvSpec) -> Runner:
     arrays = (strided(compute, 4), contiguous(compute, 2), strided(out, 4), contiguous(compute, 2), strided(compute, 4))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
     tasks = spec.batch * spec.groups * -(-count // cut.tiles) * -(-outs // cut.channels)
-    launch = launcher(task, signature, tasks, spec.multiply_adds <= SERIAL)
+    launcher = Launcher(task, signature, tasks, spec.multiply_adds <= SERIAL)
     planes = (*spec.input_shape[:3], math.prod(spec.input_size))
     results = (*spec.output_shape[:3], planes[3])
     none = np.empty((1,) * 4, compute)
 
-    def run(ops: Operands, kept: tuple = (kept, more, adding)) -> None:
+    def collect(ops: Operands) -> tuple:
         bias, residual, _, activation = finish.arguments(ops)
         input, output = ops.input.reshape(planes), ops.output.reshape(results)  # copies where axes do not merge
         if input.strides[3] != input.itemsize:
             input = np.ascontiguousarray(input)
-        launch(input, ops.weight, output, bias, residual.reshape(results) if spec.has_residual else none, activation, cuts, plan)
-        if not np.may_share_memory(output, ops.output):
-            ops.output[...] = output.reshape(ops.output.shape)
+        residual = residual.reshape(results) if spec.has_residual else none
+        return input, ops.weight, output, bias, residual, activation, cuts, plan
 
-    return run
+    return Kernel(launcher, collect, kept, more, adding)
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:

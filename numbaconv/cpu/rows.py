@@ -18,10 +18,12 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import apply, as_contiguous
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["ROWS"]
@@ -136,8 +138,9 @@ def store(output, residual, has_residual, sums, bias, activation, p0):
 
 
 @inner
-def task(number, input, weight, output, bias, residual, has_residual, activation, plan):
+def task(number, frame):
     """Compute one block of positions for one block of channels of one group of one image."""
+    input, weight, output, bias, residual, has_residual, activation, plan = arguments(frame)
     g = plan[0]
     groups, outs = weight.shape[:2]
     out_d, out_h, out_w = output.shape[3:]
@@ -188,12 +191,12 @@ def prepare(spec: ConvSpec) -> Runner:
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 3), strided(out, 6))
     count = spec.batch * spec.groups * channel_blocks * -(-math.prod(spec.output_size) // block) if spec.out_channels else 0
-    launch = launcher(task, (*arrays, *finish.types, record_type(plan)), count, spec.multiply_adds <= SERIAL)
+    launcher = Launcher(task, (*arrays, *finish.types, record_type(plan)), count, spec.multiply_adds <= SERIAL)
 
-    def run(ops: Operands) -> None:
-        launch(ops.input, ops.weight, ops.output, *finish.arguments(ops), plan)
+    def collect(ops: Operands) -> tuple:
+        return ops.input, ops.weight, ops.output, *finish.arguments(ops), plan
 
-    return run
+    return Kernel(launcher, collect)
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:

@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import zip_longest
 
 import numba
+import numpy as np
 from numba import int64, prange, types
 
+from numbaconv.cpu.frame import ADDRESS, BASES, Frame, FrameType, spilled
 from numbaconv.cpu.intrinsics import invoke
 from numbaconv.cpu.jit import address, compiled, kernel
 
-__all__ = ["forked", "launcher"]
+__all__ = ["Launch", "Launcher", "forked"]
+
+Launch = Callable[..., None]  # of the bases, an array or None each
+_NO_BASES = (None,) * BASES
+_WORDS = (types.int64, types.int64, *[ADDRESS] * (1 + BASES))
 
 _turn = threading.Lock()
 _free = False  # the layer is known, and takes any number of threads
@@ -31,50 +39,67 @@ def forked() -> bool:
 
 
 @kernel(parallel=True)
-def in_parallel(count, task, args):
+def in_parallel(count, task, frame, a, b, c, d):
     """All tasks, over the threads."""
+    block = spilled(frame, a, b, c, d)
     for number in prange(count):
-        invoke(task, int64(number), args)
+        invoke(task, int64(number), block)
 
 
 @kernel
-def in_series(count, task, args):
+def in_series(count, task, frame, a, b, c, d):
     """All tasks, in the calling thread."""
+    block = spilled(frame, a, b, c, d)
     for number in range(count):
-        invoke(task, number, args)
+        invoke(task, number, block)
 
 
-def launcher(task: Callable, signature: tuple, count: int, small: bool) -> Callable:
-    """Compile what is wanted now, and return what runs ``task(number, *args)`` for all numbers below `count`.
+class Launcher:
+    """Runs ``task(number, frame)`` for all numbers below a count.
 
-    What is small runs in the calling thread.
+    Parameters
+    ----------
+    task
+        Compiled now, for a frame of arguments of the types in `signature`.
+    count
+        Of tasks.
+    small
+        Whether all of them run in the calling thread.
     """
-    code = address(task, types.int64, *signature)
-    words = types.int64, types.int64, types.Tuple(signature)
-    if small or forked():
-        alone = compiled(in_series, *words)
-        return lambda *args: alone(count, code, args)
-    entry = compiled(in_parallel, *words)
 
-    def launch(*args: object) -> None:
-        if forked():
-            compiled(in_series, *words)(count, code, args)
+    def __init__(self, task: Callable, signature: tuple[types.Type, ...], count: int, small: bool) -> None:
+        code = address(task, types.int64, FrameType(signature))
+        if small or forked():
+            self._launch: Launch = partial(compiled(in_series, *_WORDS), count, code)
         else:
-            _in_turn(entry, count, code, args)
+            self._launch = partial(_in_turn, compiled(in_parallel, *_WORDS), count, code)
 
-    return launch
+    def __call__(self, args: tuple) -> None:
+        """Run the tasks on the arguments of a call."""
+        self._launch(Frame.of(args), *_NO_BASES)
+
+    def bind(self, args: tuple, bases: Sequence[np.ndarray | None], *kept: object) -> Launch:
+        """Return what runs the tasks on arguments like these, given the arrays that the first of them are views of.
+
+        It keeps the arguments that are no such views, and what else is `kept`, alive.
+        """
+        frame = Frame.of(args, bases)
+        frame.kept = ([arg for arg, base in zip_longest(args, bases) if base is None], kept)
+        return partial(self._launch, frame)
 
 
-def _in_turn(kernel: Callable, *args: object) -> None:
+def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | None) -> None:
     """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
     global _free, _used
-    if _free:
-        kernel(*args)
-        return
-    with _turn:
-        _used = True
-        kernel(*args)
-        _free = numba.threading_layer() != "workqueue"
+    if _forked:
+        compiled(in_series, *_WORDS)(count, code, *arrays)
+    elif _free:
+        parallel(count, code, *arrays)
+    else:
+        with _turn:
+            _used = True
+            parallel(count, code, *arrays)
+            _free = numba.threading_layer() != "workqueue"
 
 
 def _after_fork() -> None:

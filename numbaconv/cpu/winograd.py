@@ -22,15 +22,17 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_last, copy_transposed
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
+from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, keep, owned
 from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import packing_seconds, transformed_panels
+from numbaconv.cpu.panels import Packing, packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
-from numbaconv.cpu.threads import launcher
+from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.toom import POINTS, input_transform, output_transform
 from numbaconv.spec import ConvSpec
 
@@ -122,8 +124,9 @@ def transform_output(products, output, group, o0, o1, line0, line1, tile0, tiles
 
 
 @inner
-def task(number, input, weight, output, bias, residual, activation, cuts, plan):
+def task(number, frame):
     """Compute some lines of tiles of one group, for some panels of channels."""
+    input, weight, output, bias, residual, activation, cuts, plan = arguments(frame)
     p = plan[0]
     batch, groups, outs, out_d, out_h, out_w = output.shape
     number, panel_block = number // p.panel_blocks, number % p.panel_blocks
@@ -301,20 +304,21 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     arrays = (strided(input, 6), contiguous(compute, 5), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 3), record_type(plan))
     count = spec.groups * -(-lines // cut.lines) * -(-s.tiles // cut.tiles) * -(-panels // cut.panels)
-    launch = launcher(task, signature, count, False)
+    launcher = Launcher(task, signature, count, False)
 
-    def run(ops: Operands, kept: tuple = (kept, forth, back, across)) -> None:
+    def collect(ops: Operands) -> tuple:
         bias, residual, _, activation = finish.arguments(ops)
-        launch(ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan)
+        return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return run
+    return Kernel(launcher, collect, kept, forth, back, across)
 
 
-def pack(spec: ConvSpec, m: int, weight: np.ndarray) -> np.ndarray:
-    """Return the transformed weight as panels ``(groups, panels, elements, kd * channels, NR * lanes)`` in the compute dtype."""
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec, m: int) -> Packing:
+    """Return what transforms weights to panels ``(groups, panels, elements, kd * channels, NR * lanes)`` in the compute dtype."""
     dtype = spec.dtypes.compute
     vector = lanes(dtype)
-    return transformed_panels(weight, shape(spec, m).m, blocking(spec, m).NR * vector, vector, dtype)
+    return transformed_panels(spec.weight_shape, shape(spec, m).m, blocking(spec, m).NR * vector, vector, dtype)
 
 
 def packing_cost(spec: ConvSpec, m: int) -> float:
@@ -331,7 +335,7 @@ def winograd(m: int) -> Algorithm:
         summary=f"F({m} x {m}, k x k), transformed and multiplied block by block in the L2 cache",
         why_not=lambda spec: why_not(spec, m),
         cost=lambda spec: 5e-6 + blocking(spec, m).seconds,
-        pack=lambda spec, weight: pack(spec, m, weight),
+        pack=lambda spec, weight: packing(spec, m)(weight),
         prepare=lambda spec: prepare(spec, m),
         packing_cost=lambda spec: packing_cost(spec, m),
         sums_directly=False,
