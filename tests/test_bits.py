@@ -18,6 +18,7 @@ PROBLEMS = {
         case((5, 19, 30, 41), (19, 1, 5, 5), groups=19, padding=2),
         case((5, 30, 41, 19), (19, 1, 3, 3), groups=19, padding=1, layout="NHWC"),
     ],
+    "depthwise_blocked": [case((5, 37, 30, 13), (37, 1, 5, 5), groups=37, padding=2)],
     "pointwise": [case((5, 37, 20, 21), (53, 37, 1, 1))],
 }
 DENSE = [case((5, 37, 20, 21), (53, 37, 3, 3), padding=1), case((5, 20, 21, 37), (53, 37, 3, 3), padding=1, layout="NHWC")]

@@ -42,29 +42,42 @@ LAST = [
 ]
 
 
-PROBLEMS = [*FIRST, *(c._replace(options={**c.options, "layout": "NHWC"}) for c in LAST)]
+LAST = [c._replace(options={**c.options, "layout": "NHWC"}) for c in LAST]
+BLOCKED = [
+    case((2, 37, 14, 13), (37, 1, 3, 3), groups=37, padding=1, bias=True),
+    case((1, 53, 13, 30), (53, 1, 3, 3), groups=53, padding=1, stride=2, residual=True),
+    case((1, 16, 70, 41), (16, 1, 5, 5), groups=16, padding=2),  # several blocks of rows
+    case((1, 33, 15, 7), (33, 1, 7, 7), groups=33, padding=((2, 4), (3, 1)), stride=(1, 3), bias=True, residual=True),
+    case((1, 19, 15, 17), (19, 1, 3, 3), groups=19, padding=2, dilation=2, padding_mode="reflect"),
+    case((1, 19, 9, 8), (19, 1, 3, 4), groups=19, padding=(1, 3), padding_mode="circular", bias=True),
+    case((1, 5, 4, 19), (5, 1, 3, 3), groups=5, padding=((5, 9), (9, 12))),
+    case((2, 6, 9, 11), (6, 2, 3, 3), groups=3, padding=1, bias=True),  # groups of two channels
+    case((1, 20, 9, 11), (20, 4, 3, 3), groups=5, padding=1, stride=2, residual=True),
+    case((1, 40, 9, 11), (40, 8, 1, 3), groups=5, padding=(0, 1)),
+]
+PROBLEMS = [("depthwise", problem) for problem in FIRST + LAST] + [("depthwise_blocked", problem) for problem in BLOCKED]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=str)
-def test_conforms(problem):
+@pytest.mark.parametrize(("algorithm", "problem"), PROBLEMS, ids=str)
+def test_conforms(algorithm, problem):
     for dtype in (np.float32, np.float64):
-        arrays, options = operands(problem, dtype), {**problem.options, "algorithm": "depthwise", "backend": "cpu"}
+        arrays, options = operands(problem, dtype), {**problem.options, "algorithm": algorithm, "backend": "cpu"}
         result = conv2d(arrays, **options)
         assert_conforms(result, arrays, options)
         np.testing.assert_array_equal(conv2d(arrays, **options, activation="relu"), np.maximum(result, 0))
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("algorithm", "layout"), [("depthwise", "NCHW"), ("depthwise", "NHWC"), ("depthwise_blocked", "NCHW")])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 1])
-def test_every_width(layout, stride, padding):
+def test_every_width(algorithm, layout, stride, padding):
     """From less than a vector to some, so that a row ends anywhere; exact, on small integers."""
     w = np.round(3 * random_array((5, 1, 3, 3), np.float32))
     for width in [*range(3 - 2 * padding, 40), 63, 64, 65, 66]:
         x = np.round(3 * random_array((1, 5, 6, width), np.float32))
         x = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if layout == "NHWC" else x
         options = {"stride": stride, "padding": padding, "groups": 5, "layout": layout}
-        result = nc.conv2d(x, w, **options, algorithm="depthwise", backend="cpu")
+        result = nc.conv2d(x, w, **options, algorithm=algorithm, backend="cpu")
         np.testing.assert_array_equal(result, nc.conv2d(x, w, **options, backend="reference"))
 
 
@@ -93,37 +106,44 @@ def test_a_depth():
     for layout in ("NCDHW", "NDHWC"):
         data = np.moveaxis(x, 1, -1) if layout == "NDHWC" else x
         options = {"groups": 5, "padding": 1, "stride": (2, 1, 1), "dilation": (2, 1, 1), "layout": layout}
-        result = nc.conv3d(data, w, **options, algorithm="depthwise", backend="cpu")
-        np.testing.assert_allclose(result, nc.conv3d(data, w, **options, backend="reference"), rtol=0, atol=1e-13)
+        for algorithm in ("depthwise", "depthwise_blocked")[: 2 if layout == "NCDHW" else 1]:
+            result = nc.conv3d(data, w, **options, algorithm=algorithm, backend="cpu")
+            np.testing.assert_allclose(result, nc.conv3d(data, w, **options, backend="reference"), rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("algorithm", "layout"), [("depthwise", "NCHW"), ("depthwise", "NHWC"), ("depthwise_blocked", "NCHW")])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_special_values_reach_exactly_the_outputs_that_depend_on_them(kernel, layout):
+def test_special_values_reach_exactly_the_outputs_that_depend_on_them(kernel, algorithm, layout):
     """Though vectors that overlap, or go beyond a row, compute others beside them."""
     x, w = np.zeros((1, 3, 9, 97), np.float32), np.ones((3, 1, kernel, kernel), np.float32)
     for row, column in [(0, 0), (4, 96), (8, 96), (4, 50)]:
         x[0, 1, row, column] = 1
     special = np.where(x > 0, np.float32(np.nan), x)
     x, special = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) if layout == "NHWC" else a for a in (x, special))
-    options = {"groups": 3, "padding": kernel // 2, "layout": layout, "algorithm": "depthwise", "backend": "cpu"}
+    options = {"groups": 3, "padding": kernel // 2, "layout": layout, "algorithm": algorithm, "backend": "cpu"}
     np.testing.assert_array_equal(np.isnan(nc.conv2d(special, w, **options)), nc.conv2d(x, w, **options) > 0)
 
 
 @pytest.mark.parametrize(
-    ("problem", "words"),
+    ("problem", "words", "blocked"),
     [
-        (case((1, 4, 9, 9), (4, 4, 3, 3)), "one input channel, not 4"),
-        (case((1, 9, 9, 4), (8, 1, 3, 3), groups=4, layout="NHWC"), "1 -> 2"),
-        (case((1, 9, 9, 6), (6, 3, 3, 3), groups=2, layout="NHWC"), "3 -> 3"),
-        (case((1, 4, 9, 9), (4, 1, 3, 3), groups=4, stride=3), "strides of 1 and 2"),
-        (case((1, 4, 9, 9), (4, 1, 3, 3), groups=4, padding=1, padding_mode="reflect"), "not reflect"),
-        (case((1, 4, 9, 9), (4, 1, 9, 9), groups=4), "81 weights"),
+        (case((1, 4, 9, 9), (4, 4, 3, 3)), "one input channel, not 4", None),
+        (case((1, 9, 9, 4), (8, 1, 3, 3), groups=4, layout="NHWC"), "1 -> 2", "channels last"),
+        (case((1, 9, 9, 6), (6, 3, 3, 3), groups=2, layout="NHWC"), "3 -> 3", "channels last"),
+        (case((1, 6, 9, 9), (6, 3, 3, 3), groups=2), "one input channel, not 3", "3 -> 3"),
+        (case((1, 4, 9, 9), (4, 1, 3, 3), groups=4, stride=3), "strides of 1 and 2", None),
+        (case((1, 4, 9, 9), (4, 1, 3, 3), groups=4, padding=1, padding_mode="reflect"), "not reflect", None),
+        (case((1, 4, 9, 9), (4, 1, 9, 9), groups=4), "81 weights", "81 weights"),
     ],
     ids=str,
 )
-def test_what_it_does_not_take(problem, words):
-    arrays, options = operands(problem, np.float32), {**problem.options, "algorithm": "depthwise", "backend": "cpu"}
-    assert words in why_not(arrays, options)
-    with pytest.raises(ValueError, match=r"^algorithm: "):
-        conv2d(arrays, **options)
+def test_what_they_do_not_take(problem, words, blocked):
+    arrays = operands(problem, np.float32)
+    for algorithm, reason in (("depthwise", words), ("depthwise_blocked", blocked)):
+        options = {**problem.options, "algorithm": algorithm, "backend": "cpu"}
+        if reason is None:
+            assert why_not(arrays, options) is None
+            continue
+        assert reason in why_not(arrays, options)
+        with pytest.raises(ValueError, match=r"^algorithm: "):
+            conv2d(arrays, **options)

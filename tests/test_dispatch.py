@@ -95,7 +95,8 @@ def check_explanation(explanation):
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_every_choice_is_explained(choice):
-    takes = {"depthwise": {"weight": (64, 1, 3, 3), "groups": 64}, "pointwise": {"weight": (4, 64, 1, 1)}}
+    apart = {"weight": (64, 1, 3, 3), "groups": 64}
+    takes = {"depthwise": apart, "depthwise_blocked": apart, "pointwise": {"weight": (4, 64, 1, 1)}}
     problem = takes.get(choice.get("algorithm"), {"weight": (4, 64, 3, 3)})
     explanation = nc.explain("conv2d", (1, 64, 8, 9), **problem, **choice)
     check_explanation(explanation)

@@ -33,15 +33,17 @@ SQUARES = [
     ((2, 7), 1, (0, 3), 1), ((3, 2), (1, 3), 0, 2), ((3, 3), 1, (2, 5), 3),
 ]
 TILED = [((3, 3), 1, 1, 1), ((3, 3), 1, 0, 1), ((1, 3), 1, (0, 1), 1), ((3, 1), 1, (2, 0), 1)]
+DEPTHWISE = (
+    [
+        ((3, 3), 1, 1, 1), ((5, 5), 1, 2, 1), ((5, 5), 2, 2, 1), ((7, 7), 1, 3, 1), ((3, 3), 2, 0, 1),
+        ((3, 3), 2, ((0, 1), (0, 1)), 1), ((1, 5), 1, (0, 4), 1), ((3, 3), 1, 2, 2), ((3, 4), (2, 1), ((2, 1), (3, 0)), 1),
+        ((2, 2), 2, 1, 1), ((3, 3), 3, 1, 1), ((1, 1), 1, 0, 1), ((3, 3), 1, (0, 20), 1),
+    ],
+    [(7, 1, 1), (37, 1, 1), (16, 1, 1), (3, 1, 2), (9, 2, 2), (5, 4, 4), (1, 1, 1), (1, 1, 6)],
+)
 GEOMETRIES, CHANNELS = {
-    "depthwise": (
-        [
-            ((3, 3), 1, 1, 1), ((5, 5), 1, 2, 1), ((5, 5), 2, 2, 1), ((7, 7), 1, 3, 1), ((3, 3), 2, 0, 1),
-            ((3, 3), 2, ((0, 1), (0, 1)), 1), ((1, 5), 1, (0, 4), 1), ((3, 3), 1, 2, 2), ((3, 4), (2, 1), ((2, 1), (3, 0)), 1),
-            ((2, 2), 2, 1, 1), ((3, 3), 3, 1, 1), ((1, 1), 1, 0, 1), ((3, 3), 1, (0, 20), 1),
-        ],
-        [(7, 1, 1), (37, 1, 1), (16, 1, 1), (3, 1, 2), (9, 2, 2), (5, 4, 4), (1, 1, 1), (1, 1, 6)],
-    ),
+    "depthwise": DEPTHWISE,
+    "depthwise_blocked": DEPTHWISE,
     "pointwise": ([((1, 1), 1, 0, 1)], DENSE),
     "winograd2": (TILED, DENSE),
     "winograd4": (TILED, DENSE),
@@ -54,7 +56,7 @@ while ran < count:
     assert tried < 20 * count, ran
     kernel, stride, padding, dilation, groups, ins, outs, size = problem()
     layout, dtype, mode = pick("NCHW", "NHWC"), pick(np.float32, np.float64), pick("zeros", "zeros", "reflect", "circular")
-    mode = "zeros" if algorithm == "depthwise" else mode
+    mode = "zeros" if algorithm == "depthwise" and layout == "NCHW" else mode
     if layout == "NHWC":
         shape = (pick(1, 2), *size, ins)
     else:

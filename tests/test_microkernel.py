@@ -108,6 +108,8 @@ PROBLEMS = {
         for stride in (1, 2)
     ] + [({"input": (1, 19, 21, 13), "weight": (13, 1, 3, 3), "groups": 13, "padding": 1, "layout": "NHWC"}, np.float32)],
 }
+DEPTHWISE = {"input": (1, 13, 9, 11), "weight": (13, 1, 3, 3), "groups": 13, "padding": 1}
+PROBLEMS["depthwise_blocked"] = [(DEPTHWISE, np.float32)]
 for algorithm, problems in PROBLEMS.items():
     for problem, dtype in problems:
         problem = dict(problem, activation="relu")

@@ -98,6 +98,9 @@ class Value:
     def __mul__(self, other: Any) -> Value:
         return self._operate("mul", self, self._of_my_kind(other))
 
+    def __rshift__(self, bits: int) -> Value:
+        return Value(self.code, self.code.builder.ashr(self.ir, self._of_my_kind(bits).ir))
+
     __radd__ = __add__
     __rmul__ = __mul__
 
@@ -232,6 +235,14 @@ class Code:
     def smaller(self, a: Value, b: Value) -> Value:
         """``min(a, b)`` of words."""
         return Value(self, self.builder.select(self.builder.icmp_signed("<", a.ir, b.ir), a.ir, b.ir))
+
+    def larger(self, a: Value, b: Value) -> Value:
+        """``max(a, b)`` of words."""
+        return Value(self, self.builder.select(self.builder.icmp_signed(">", a.ir, b.ir), a.ir, b.ir))
+
+    def round_up(self, word: Value, multiple: int) -> Value:
+        """The next multiple of a power of two."""
+        return Value(self, self.builder.and_((word + (multiple - 1)).ir, _WORD(-multiple)))
 
     def variable(self, start: Value) -> Variable:
         """A vector that changes."""

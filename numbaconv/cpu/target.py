@@ -8,7 +8,7 @@ from functools import cache
 import llvmlite.binding
 import numba
 
-__all__ = ["Tile", "tiles", "vector_bytes"]
+__all__ = ["Tile", "many_registers", "tiles", "vector_bytes"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ def vector_bytes() -> int:
 
 
 assert all(tile.registers <= {"avx512": 32, "neon": 31, "avx2": 15}[name] for name, table in _TILES.items() for tile in table)
+
+
+@cache
+def many_registers() -> bool:
+    """Whether there are 32 vector registers, and not 16."""
+    return max(tile.registers for tile in tiles()) > 16
 
 
 @cache
