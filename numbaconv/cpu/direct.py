@@ -20,7 +20,7 @@ import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last
+from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last, copy_transposed
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
@@ -41,6 +41,7 @@ __all__ = ["DIRECT"]
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
 PAGE = 4096
+TURNED = 16  # channels, at least, that are worth a transposition
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
@@ -93,14 +94,17 @@ def task(number, frame):
     high = (rows - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
     wide = (columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1
     offsets = np.empty(channels * p.kernel_d * p.kernel_h * p.kernel_w, np.int64)
-    block = np.empty(0 if p.in_place else channels * p.kernel_d * high * wide, weight.dtype)
+    block = np.empty(0 if p.in_place else p.pitch * p.kernel_d * high * wide, weight.dtype)
     if p.in_place:
         strides = image.strides
         origin = address_of(image) + d * p.stride_d * strides[1] + y * strides[2] + x * strides[3]
         channel, depth, row, column = strides[0], p.dilation_d * strides[1], strides[2], strides[3]
-    elif p.channels_last:
-        copy = block.reshape(p.kernel_d, high, wide, channels)
-        copy_channels_last(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
+    elif p.channels_last or p.transposing_in != 0:
+        copy = block.reshape(p.kernel_d, high, wide, p.pitch)
+        if p.transposing_in != 0 and image.strides[3] == image.itemsize:
+            copy_transposed(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.transposing_in)
+        else:
+            copy_channels_last(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
         origin, (depth, row, column, channel) = address_of(copy), copy.strides
     else:
         copy = block.reshape(channels, p.kernel_d, high, wide)
@@ -164,6 +168,18 @@ def may_be_in_place(spec: ConvSpec) -> bool:
     return not any(map(any, spec.padding)) and spec.dtypes.input == spec.dtypes.compute
 
 
+def turns(spec: ConvSpec) -> bool:
+    """Whether the copy of an input with channels first has them last: then what a tap reads of all channels lies together."""
+    return not spec.channels_last and spec.dtypes.input == spec.dtypes.compute and spec.weight_shape[2] >= TURNED
+
+
+def pitch(spec: ConvSpec) -> int:
+    """The channels of a pixel of the copy; where they come last, no multiple of a quarter page: that uses few cache sets."""
+    channels, dtype = spec.weight_shape[2], spec.dtypes.compute
+    crowded = (spec.channels_last or turns(spec)) and channels * dtype.itemsize % (PAGE // 4) == 0
+    return channels + lanes(dtype) * crowded
+
+
 def conflict(spec: ConvSpec, positions: int) -> bool:
     """Whether what a tile reads again and again falls into few sets of an L1 cache of 8 ways, channels last and in place.
 
@@ -216,7 +232,8 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
     scale = spec.dtypes.compute.itemsize / 4
     packing, slow = 0.0, 0.0
     if not cut.in_place:
-        lines = (1 if spec.channels_last else spec.weight_shape[2]) * spec.kernel_size[0] * cut.rows * spec.stride[1]
+        planes = 1 if spec.channels_last else spec.weight_shape[2] / (lanes(spec.dtypes.compute) if turns(spec) else 1)
+        lines = planes * spec.kernel_size[0] * cut.rows * spec.stride[1]
         packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * (0.1e-9 if spec.channels_last else 0.3e-9) * scale
     elif conflict(spec, even(cut.columns, cut.MR)):
         slow = 20.0
@@ -261,6 +278,7 @@ def prepare(spec: ConvSpec) -> Runner:
     panels = -(-spec.weight_shape[1] // width)
     finish = Epilogue(spec)
     transposing = transpose(compute) if out == compute else None
+    turning = transpose(compute) if turns(spec) else None
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
@@ -270,6 +288,7 @@ def prepare(spec: ConvSpec) -> Runner:
         in_place=cut.in_place, channels_last=spec.channels_last, same=input == compute,
         plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation),
         has_residual=spec.has_residual, transposing=transposing.address if transposing else 0,
+        transposing_in=turning.address if turning else 0, pitch=pitch(spec),
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
         sums_rows=max(1, min(cut.rows, SUMS_BYTES // (cut.columns * width * compute.itemsize))),
@@ -284,7 +303,7 @@ def prepare(spec: ConvSpec) -> Runner:
         bias, residual, _, activation = finish.arguments(ops)
         return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, transposing)
+    return Kernel(launcher, collect, kept, transposing, turning)
 
 
 @lru_cache(maxsize=1024)
