@@ -236,7 +236,7 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     beyond = max(0, workspace(spec, m, cut) - NEARBY)
     far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
-    rate = (0.022e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
+    rate = (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
     arriving = cut.panels * weights * rate
     multiplying = max(multiplying, arriving) + 0.2 * min(multiplying, arriving)
     streaming = cut.panels * beyond * 0.05e-9 + beyond * 0.15e-9
