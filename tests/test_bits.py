@@ -92,5 +92,5 @@ def test_denormal_numbers_are_not_slow(algorithm):
             start = time.perf_counter()
             op(data)
             seconds.append(time.perf_counter() - start)
-    normal, denormal = map(np.median, times)
+    normal, denormal = map(min, times)  # of a machine that does other things as well
     assert denormal < 3 * normal

@@ -71,7 +71,7 @@ def test_bound_tasks_see_the_arrays_of_the_call(small):
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("algorithm", ["direct", "winograd2", "pixels", "rows"])
+@pytest.mark.parametrize("algorithm", ["direct", "direct_unpacked", "winograd2", "pixels", "rows"])
 def test_a_bound_call_keeps_no_array_of_the_caller(algorithm, layout):
     def call(function):
         x, w, b = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numbaconv.cpu.depthwise import DEPTHWISE
 from numbaconv.cpu.depthwise_blocked import DEPTHWISE_BLOCKED
-from numbaconv.cpu.direct import DIRECT
+from numbaconv.cpu.direct import DIRECT, DIRECT_UNPACKED
 from numbaconv.cpu.jit import cache_folder
 from numbaconv.cpu.pixels import PIXELS
 from numbaconv.cpu.pointwise import POINTWISE
@@ -13,7 +13,7 @@ from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, DEPTHWISE_BLOCKED, POINTWISE, DIRECT, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
+ALGORITHMS = (DEPTHWISE, DEPTHWISE_BLOCKED, POINTWISE, DIRECT, DIRECT_UNPACKED, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
 
 
 def why_unavailable() -> str | None:

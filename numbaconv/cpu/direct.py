@@ -28,7 +28,7 @@ from numbaconv.cpu.intrinsics import address_of, keep
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import Packing, packing_seconds, panels
+from numbaconv.cpu.panels import Packing, pack_panel, packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finish, store, transpose
@@ -36,7 +36,7 @@ from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
-__all__ = ["DIRECT"]
+__all__ = ["DIRECT", "DIRECT_UNPACKED"]
 
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
@@ -116,8 +116,12 @@ def task(number, frame):
     cut, width = find_cut(cuts, columns), weight.shape[3]
     direct = p.plain and output.strides[2] == size
     sums = aligned(p.sums_rows * columns * width, weight).reshape(p.sums_rows, columns, width)
+    buffer = aligned(weight.shape[2] * width if p.packer != 0 else 0, weight)
     for panel in range(panel0, panel1):
         weights = address_of(weight[group, panel])
+        if p.packer != 0:
+            pack_panel(buffer, weight, group * weight.shape[1] + panel, p.packer, p.packer_frame)
+            weights = address_of(buffer)
         o0 = panel * width
         o1 = min(outs, o0 + width)
         result = output[n, group, o0:o1, d, h0:h1, w0:w1]
@@ -136,6 +140,7 @@ def task(number, frame):
                 finish(sums, count, columns, more[:, i:], p.has_residual != 0, bias[group, o0:o1], activation)
             store(result[:, i : i + count], sums, p.transposing)
     keep(block)
+    keep(buffer)
     keep(offsets)
 
 
@@ -202,7 +207,7 @@ def span(spec: ConvSpec, rows: int, columns: int) -> int:
     return spec.weight_shape[2] * spec.kernel_size[0] * math.prod(sizes)
 
 
-def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
+def blockings(spec: ConvSpec, tile: Tile, threads: int, unpacked: bool = False) -> Iterator[Blocking]:
     """Yield the ways to cut a problem for a tile, from few large tasks to many small ones."""
     _, out_h, out_w = spec.output_size
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
@@ -219,13 +224,13 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
                 if split <= panels:
                     part = even(panels, -(-panels // split))
                     cut = Blocking(0, in_place, tile.NR, tile.MR, rows, columns, part)
-                    yield cut._replace(seconds=seconds(spec, cut, threads))
+                    yield cut._replace(seconds=seconds(spec, cut, threads, unpacked))
         if rows == 1:
             return
         rows = even(out_h, -(-rows // 2))
 
 
-def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
+def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool = False) -> float:
     """Predict the time of one call."""
     _, out_h, out_w = spec.output_size
     taps, width = math.prod(spec.weight_shape[2:]), cut.NR * lanes(spec.dtypes.compute)
@@ -240,7 +245,7 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
     cycles = sum(n * (tile_cycles(m, cut.NR, taps) + (slow + fetched(spec, m)) * taps) for n, m in tiles_of(cut.columns, cut.MR))
     multiplying = cut.panels * cut.rows * cycles * 0.28e-9
     # weights stream from the L3 cache once a task, from L2 for each row
-    streaming = cut.panels * taps * width * 4 * scale * (0.03e-9)
+    streaming = cut.panels * taps * width * scale * (0.3e-9 if unpacked else 0.12e-9)
     storing = cut.panels * width * cut.rows * cut.columns * (0.05e-9 if spec.channels_last else 0.25e-9) * scale
     blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // cut.rows) * -(-out_w // cut.columns)
     panels = -(-spec.weight_shape[1] // width)
@@ -248,13 +253,13 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def blocking(spec: ConvSpec) -> Blocking:
-    """Return the blocking that should be fastest on all threads."""
+def blocking(spec: ConvSpec, unpacked: bool = False) -> Blocking:
+    """Return the blocking that should be fastest on all threads, if tasks take packed weights or if they pack them."""
     if not math.prod(spec.output_shape):
         return Blocking(0, False, 1, 1, 1, 1, 1)
     spec = unstrided(spec)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
+    return min((b for tile in tiles() for b in blockings(spec, tile, threads, unpacked)), key=lambda b: b.seconds)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -265,11 +270,11 @@ def why_not(spec: ConvSpec) -> str | None:
     return None if has_vectors(spec.dtypes.compute) else f"there are no vectors of {spec.dtypes.compute}"
 
 
-def prepare(spec: ConvSpec) -> Runner:
-    """Compile for the spec's dtypes, and return what calls the kernel."""
+def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
+    """Compile for the spec's dtypes, and return what calls the kernel, which takes packed weights or packs them itself."""
     if not math.prod(spec.output_shape):
         return lambda ops: None
-    cut, whole, spec = blocking(spec), spec, unstrided(spec)
+    cut, whole, spec = blocking(spec, unpacked), spec, unstrided(spec)
     input, compute, out = spec.dtypes
     _, out_h, out_w = spec.output_size
     last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
@@ -279,6 +284,7 @@ def prepare(spec: ConvSpec) -> Runner:
     finish = Epilogue(spec)
     transposing = transpose(compute) if out == compute else None
     turning = transpose(compute) if turns(spec) else None
+    packer, packer_frame = packing(whole, True).task() if unpacked else (0, None)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
@@ -291,6 +297,7 @@ def prepare(spec: ConvSpec) -> Runner:
         transposing_in=turning.address if turning else 0, pitch=pitch(spec),
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
+        packer=packer, packer_frame=packer_frame.ctypes.data if packer_frame is not None else 0,
         sums_rows=max(1, min(cut.rows, SUMS_BYTES // (cut.columns * width * compute.itemsize))),
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
@@ -303,19 +310,19 @@ def prepare(spec: ConvSpec) -> Runner:
         bias, residual, _, activation = finish.arguments(ops)
         return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, transposing, turning)
+    return Kernel(launcher, collect, kept, transposing, turning, packer_frame)
 
 
 @lru_cache(maxsize=1024)
-def packing(spec: ConvSpec) -> Packing:
+def packing(spec: ConvSpec, unpacked: bool = False) -> Packing:
     """Return what packs weights as panels ``(groups, panels, taps, NR * lanes)`` in the compute dtype."""
     dtype = spec.dtypes.compute
-    return panels(spec.weight_shape, blocking(spec).NR * lanes(dtype), dtype)
+    return panels(spec.weight_shape, blocking(spec, unpacked).NR * lanes(dtype), dtype)
 
 
-def cost(spec: ConvSpec) -> float:
+def cost(spec: ConvSpec, unpacked: bool = False) -> float:
     """Seconds: 2 us to call, and what :func:`seconds` predicts for the best blocking."""
-    return 2e-6 + blocking(spec).seconds
+    return 2e-6 + blocking(spec, unpacked).seconds
 
 
 DIRECT = Algorithm(
@@ -328,4 +335,16 @@ DIRECT = Algorithm(
     prepare=prepare,
     packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
     packing=lambda spec: blocking(spec).NR,
+)
+
+DIRECT_UNPACKED = Algorithm(
+    name="direct_unpacked",
+    backend="cpu",
+    summary="as direct, but each task packs the weights that it uses: for large weights that are used once",
+    why_not=why_not,
+    cost=lambda spec: cost(spec, unpacked=True),
+    pack=lambda spec, weight: packing(spec, True).deferred(weight),
+    prepare=lambda spec: prepare(spec, unpacked=True),
+    packing_cost=lambda spec: 6e-6,  # to say where the weights are
+    packing=lambda spec: blocking(spec, True).NR,
 )

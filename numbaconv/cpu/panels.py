@@ -8,19 +8,20 @@ from collections.abc import Callable
 import numba
 import numpy as np
 from numba import types
+from numpy.lib.stride_tricks import as_strided
 
 from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.float16 import load
-from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, keep
-from numbaconv.cpu.jit import contiguous, inner, strided
+from numbaconv.cpu.frame import BASES, Frame, FrameType, arguments
+from numbaconv.cpu.intrinsics import address_of, invoke, keep
+from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.store import transpose
 from numbaconv.cpu.threads import Launch, Launcher
 from numbaconv.cpu.toom import weight_transform
 from numbaconv.spec import Size
 
-__all__ = ["Packing", "packing_seconds", "panels", "transformed_panels"]
+__all__ = ["Packing", "pack_panel", "packing_seconds", "panels", "transformed_panels"]
 
 SERIAL = 30_000  # elements below which waking a second thread costs more than it brings
 CHUNK = 32  # channels whose taps lie in the L1 cache between a panel and its transformation
@@ -73,10 +74,20 @@ def one_transformed(number, frame):
     keep(plain)
 
 
+@inner
+def pack_panel(buffer, raw, number, packer, frame):
+    """Run the packing task of one panel for a buffer of its size, on weights that lie where the panels are said to."""
+    block = np.zeros(1 + BASES, np.int64)
+    block[0], block[1], block[2] = frame, address_of(raw), address_of(buffer) - number * raw.strides[1]
+    invoke(packer, number, address_of(block))
+    keep(block)
+
+
 def packing_seconds(elements: int, itemsize: int) -> float:
-    """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 ns each, or 1 ns beyond the caches."""
+    """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 to 1 ns each, as caches hold them."""
     threads = 1 if elements <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return 3e-6 + elements * (0.3e-9 if elements * itemsize < 4e6 else 1e-9) * itemsize / 4 / threads
+    rate = 0.3e-9 if elements * itemsize < 4e6 else 0.5e-9 if elements * itemsize < 2e7 else 1e-9
+    return 3e-6 + elements * rate * itemsize / 4 / threads
 
 
 class Packing:
@@ -113,10 +124,25 @@ class Packing:
         launch(rows, packed, None, None)
         return packed
 
-    def _bind(self, rows: np.ndarray, packed: np.ndarray) -> Launch:
+    def deferred(self, weight: np.ndarray) -> np.ndarray:
+        """Return an array of the panels' shape at the address of the weight, for kernels that pack as they go."""
+        rows = np.ascontiguousarray(weight, self._dtype)
+        return as_strided(rows.reshape(-1)[:1] if rows.size else rows, self._shape, np.empty(self._shape, self._dtype).strides)
+
+    def task(self) -> tuple[int, Frame]:
+        """Return the address of the task that fills a panel, and its frame, for rows in C order and the panels' dtype."""
+        rows, packed = np.empty(self._rows, self._dtype), np.empty(self._shape, self._dtype)
+        args, signature = self._arguments(rows, packed)
+        return address(self._task, types.int64, FrameType(signature)), Frame.of(args, (rows, packed))
+
+    def _arguments(self, rows: np.ndarray, packed: np.ndarray) -> tuple[tuple, tuple]:
         transposing = transpose(self._dtype).address if rows.dtype == self._dtype and has_vectors(self._dtype) else 0
         args = rows, packed, transposing, *self._sizes
         signature = strided(rows.dtype, 3), contiguous(self._dtype, packed.ndim), *[types.int64] * (1 + len(self._sizes))
+        return args, signature
+
+    def _bind(self, rows: np.ndarray, packed: np.ndarray) -> Launch:
+        args, signature = self._arguments(rows, packed)
         return Launcher(self._task, signature, math.prod(self._shape[:2]), self._small).bind(args, (rows, packed), self._kept)
 
 

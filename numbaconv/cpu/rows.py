@@ -202,7 +202,7 @@ def prepare(spec: ConvSpec) -> Runner:
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     """Return it as ``(groups, out_channels / groups, taps)`` in C order and the compute dtype: the weight itself if it is so."""
     groups, outs = weight.shape[:2]
-    return weight.astype(spec.dtypes.compute, order="C", copy=False).reshape(groups, outs, -1)
+    return weight.astype(spec.dtypes.compute, order="C", copy=False).reshape(groups, outs, math.prod(weight.shape[2:]))
 
 
 def cost(spec: ConvSpec) -> float:
