@@ -5,6 +5,7 @@ Its vectors run along output positions or along output channels, whichever a pro
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from numbaconv.cpu.simd import Code, Value, vector_function
 from numbaconv.cpu.target import Tile
 
 __all__ = ["along_channels", "along_positions"]
+
+RUN = 64  # products whose sum stays in registers
 
 
 @cache
@@ -29,12 +32,12 @@ def along_positions(tile: Tile, dtype: np.dtype) -> Any:
     """
 
     def emit(code: Code, inputs: Value, offsets: Value, count: Value, weights: Value, sums: Value, row: Value) -> None:
-        totals = _start(code, tile)
-        with code.loop(count) as k:
+        def add(totals: list, k: Value) -> None:
             at = inputs + code.word(offsets + k * 8)
             scalars = weights + k * (tile.MR * dtype.itemsize)
             _add_products(code, tile, totals, at, [scalars + r * dtype.itemsize for r in range(tile.MR)])
-        _finish(code, tile, totals, sums, row)
+
+        _sum(code, tile, count, add, sums, row)
 
     return vector_function(emit, dtype, tile)
 
@@ -54,18 +57,34 @@ def along_channels(tile: Tile, dtype: np.dtype) -> Any:
     def emit(
         code: Code, inputs: Value, offsets: Value, count: Value, weights: Value, sums: Value, row: Value, step: Value
     ) -> None:
-        totals = _start(code, tile)
-        with code.loop(count) as k:
+        def add(totals: list, k: Value) -> None:
             at = inputs + code.word(offsets + k * 8)
             panel = weights + k * (tile.NR * code.bytes)
             _add_products(code, tile, totals, panel, [at + step * r for r in range(tile.MR)])
-        _finish(code, tile, totals, sums, row)
+
+        _sum(code, tile, count, add, sums, row)
 
     return vector_function(emit, dtype, tile)
 
 
-def _start(code: Code, tile: Tile) -> list:
-    return [[code.variable(code.zero) for _ in range(tile.NR)] for _ in range(tile.MR)]
+def _sum(code: Code, tile: Tile, count: Value, add: Callable[[list, Value], None], sums: Value, row: Value) -> None:
+    """Sum `count` products a run at a time: rounding errors grow with the length of a sum, and so with the root of it."""
+
+    def run(first: Value, length: Value) -> Iterator[tuple[Value, Value]]:
+        totals = [[code.variable(code.zero) for _ in range(tile.NR)] for _ in range(tile.MR)]
+        with code.loop(length) as k:
+            add(totals, first + k)
+        for r, line in enumerate(totals):
+            for v, total in enumerate(line):
+                yield total.value, sums + row * r + v * code.bytes
+
+    head = code.smaller(count, code.constant(RUN))
+    for total, at in run(code.constant(0), head):
+        code.store(total, at)
+    with code.loop(count - head, RUN) as done:
+        first = head + done
+        for total, at in run(first, code.smaller(count - first, code.constant(RUN))):
+            code.store(code.load(at) + total, at)
 
 
 def _add_products(code: Code, tile: Tile, totals: list, vectors: Value, scalars: list) -> None:
@@ -74,9 +93,3 @@ def _add_products(code: Code, tile: Tile, totals: list, vectors: Value, scalars:
         factor = code.broadcast(scalar)
         for total, column in zip(row, columns, strict=True):
             total.value = code.multiply_add(factor, column, total.value)
-
-
-def _finish(code: Code, tile: Tile, totals: list, sums: Value, row: Value) -> None:
-    for r, line in enumerate(totals):
-        for v, total in enumerate(line):
-            code.store(total.value, sums + row * r + v * code.bytes)
