@@ -69,3 +69,14 @@ def test_some_problems_are_read_in_place_and_others_copied():
         arrays = operands(problem, np.float32)
         chosen.add(blocking(spec_of(arrays, problem.options)).in_place)
     assert chosen == {True, False}
+
+
+def test_unpacked_panels_fit_in_a_cache():
+    explanation = nc.explain("conv2d", (1, 2048, 9, 9), (64, 2048, 3, 3), backend="cpu")
+    [row] = [row for row in explanation.rows if row.algorithm == "direct_unpacked"]
+    assert "more than an L2 cache" in row.why_not
+    x, w = (np.round(3 * random_array(shape, np.float32)) for shape in ((1, 600, 7, 9), (50, 600, 5, 5)))
+    result = nc.conv2d(x, w, padding=2, algorithm="direct_unpacked", backend="cpu")
+    np.testing.assert_array_equal(result, nc.conv2d(x, w, padding=2, backend="reference"))
+    turned = np.ascontiguousarray(w[::-1, :, ::-1])[::-1, :, ::-1]  # in another order, whose weights have to be copied
+    np.testing.assert_array_equal(nc.conv2d(x, turned, padding=2, algorithm="direct_unpacked", backend="cpu"), result)

@@ -40,6 +40,7 @@ __all__ = ["DIRECT", "DIRECT_UNPACKED"]
 
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
+PANEL_BYTES = 1024 * 1024  # of weights that a task packs at once: an L2 cache
 PAGE = 4096
 TURNED = 16  # channels, at least, that are worth a transposition
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
@@ -252,6 +253,11 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool = False)
     return -(-blocks * -(-panels // cut.panels) // threads) * (packing + multiplying + streaming + storing)
 
 
+def panel_bytes(spec: ConvSpec, NR: int) -> int:
+    """The bytes of a panel of packed weights."""
+    return math.prod(spec.weight_shape[2:]) * NR * lanes(spec.dtypes.compute) * spec.dtypes.compute.itemsize
+
+
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec, unpacked: bool = False) -> Blocking:
     """Return the blocking that should be fastest on all threads, if tasks take packed weights or if they pack them."""
@@ -259,7 +265,8 @@ def blocking(spec: ConvSpec, unpacked: bool = False) -> Blocking:
         return Blocking(0, False, 1, 1, 1, 1, 1)
     spec = unstrided(spec)
     threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() for b in blockings(spec, tile, threads, unpacked)), key=lambda b: b.seconds)
+    fitting = [tile for tile in tiles() if not unpacked or tile.NR == 1 or panel_bytes(spec, tile.NR) <= PANEL_BYTES]
+    return min((b for tile in fitting for b in blockings(spec, tile, threads, unpacked)), key=lambda b: b.seconds)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -268,6 +275,13 @@ def blocking(spec: ConvSpec, unpacked: bool = False) -> Blocking:
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for dtypes without vectors."""
     return None if has_vectors(spec.dtypes.compute) else f"there are no vectors of {spec.dtypes.compute}"
+
+
+def why_not_unpacked(spec: ConvSpec) -> str | None:
+    """Say so where even the narrowest panel of weights is too large for a cache."""
+    if panel_bytes(spec, 1) > PANEL_BYTES:
+        return f"a panel of its weights takes {panel_bytes(spec, 1)} bytes, more than an L2 cache"
+    return why_not(spec)
 
 
 def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
@@ -341,7 +355,7 @@ DIRECT_UNPACKED = Algorithm(
     name="direct_unpacked",
     backend="cpu",
     summary="as direct, but each task packs the weights that it uses: for large weights that are used once",
-    why_not=why_not,
+    why_not=why_not_unpacked,
     cost=lambda spec: cost(spec, unpacked=True),
     pack=lambda spec, weight: packing(spec, True).deferred(weight),
     prepare=lambda spec: prepare(spec, unpacked=True),
