@@ -98,9 +98,6 @@ class Value:
     def __mul__(self, other: Any) -> Value:
         return self._operate("mul", self, self._of_my_kind(other))
 
-    def __rshift__(self, bits: int) -> Value:
-        return Value(self.code, self.code.builder.ashr(self.ir, self._of_my_kind(bits).ir))
-
     __radd__ = __add__
     __rmul__ = __mul__
 
