@@ -73,7 +73,7 @@ def test_microkernels(kernel, tile, machine, monkeypatch):
 @pytest.mark.parametrize("name", ["input_transform", "output_transform", "weight_transform"])
 def test_transforms(name, m, machine, monkeypatch):
     make = getattr(toom, name).__wrapped__
-    lines = assemble(machine, monkeypatch, lambda: make((m, m), (3, 3), np.dtype(np.float32)))
+    lines = assemble(machine, monkeypatch, lambda: make(toom.Filter(m, 3), toom.Filter(m, 3), np.dtype(np.float32)))
     assert any(re.match(r"\s+fadd\s+v\d+\.4s", line) for line in lines)
     assert m == 2 or any(re.match(r"\s+fml[as]\s+v\d+\.4s", line) for line in lines)
     assert not any(re.match(r"\s+bl\s", line) for line in lines)

@@ -87,10 +87,12 @@ def test_denormal_numbers_are_not_slow(algorithm):
     x, w = random_array(problem.input, np.float32), random_array(problem.weight, np.float32)
     op = nc.Conv2d(w, **options)
     inputs, times = (x, x * np.float32(1e-40)), ([], [])
-    for _ in range(15):
+    for _ in range(100):
         for data, seconds in zip(inputs, times, strict=True):
             start = time.perf_counter()
             op(data)
             seconds.append(time.perf_counter() - start)
-    normal, denormal = map(min, times)  # of a machine that does other things as well
+        normal, denormal = map(min, times)  # of a machine that does other things as well
+        if denormal < 3 * normal:
+            break
     assert denormal < 3 * normal

@@ -1,6 +1,7 @@
 """The transforms of minimal filtering: exact as matrices, and the vector code against their definition."""
 
 import ctypes
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -8,28 +9,48 @@ import pytest
 from helpers import random_array
 
 from numbaconv.cpu.simd import lanes
-from numbaconv.cpu.toom import POINTS, input_transform, output_transform, times, transforms, weight_transform
+from numbaconv.cpu.toom import POINTS, Filter, input_transform, output_transform, times, transforms, weight_transform
 
-PAIRS = [(1, 1), *[(m, n - m + 1) for n in POINTS for m in (2, 4) if n > m]]
-TILES = [((m, m), (3, 3)) for m in (2, 4)] + [((1, m), (1, 3)) for m in (2, 4)] + [((m, 1), (3, 1)) for m in (2, 4)]
+SHORT = [Filter(m, n - m + 1) for n in POINTS for m in (2, 4) if n > m]
+STRIDED = [Filter(m, k, stride) for m in (2, 4) for k, stride in ((3, 2), (4, 2), (5, 2), (3, 3), (5, 3), (7, 4))]
+LONG = [Filter(2, 7, 1, 3), Filter(4, 9, 1, 3), Filter(4, 11, 2, 3), Filter(2, 5, 4, 1)]
+FILTERS = [Filter(1, 1), Filter(1, 3), Filter(1, 3, 2), Filter(4, 1), *SHORT, *STRIDED, *LONG]
+TILES = [
+    *[(Filter(m, 3), Filter(m, 3)) for m in (2, 4)],
+    *[(Filter(1, 1), Filter(m, 3)) for m in (2, 4)],
+    *[(Filter(m, 3), Filter(1, 1)) for m in (2, 4)],
+    *[(Filter(m, 3, 2), Filter(m, 3, 2)) for m in (2, 4)],
+    (Filter(4, 5, 2), Filter(4, 5, 1, 3)),
+    (Filter(1, 2, 2), Filter(4, 3, 2)),
+]
 FLOATS = [np.dtype(np.float32), np.dtype(np.float64)]
-every_pair = pytest.mark.parametrize(("m", "k"), PAIRS)
+every_filter = pytest.mark.parametrize("axis", FILTERS, ids=str)
 
 
-@every_pair
-def test_filtering_is_a_correlation(m, k):
+@every_filter
+def test_filtering_is_a_correlation(axis):
     """In fractions, without any error."""
-    a, g, b = (np.array(matrix, object) for matrix in transforms(m, k))
-    assert (a.shape, g.shape, b.shape) == ((m, m + k - 1), (m + k - 1, k), (m + k - 1,) * 2)
-    rng = np.random.default_rng(m * k)
-    data, taps = ([Fraction(int(n), 7) for n in rng.integers(-50, 50, count)] for count in (m + k - 1, k))
-    assert (a @ ((g @ taps) * (b @ data))).tolist() == [sum(taps[j] * data[i + j] for j in range(k)) for i in range(m)]
+    a, g, b = (np.array(matrix, object) for matrix in transforms(axis))
+    assert (a.shape, g.shape, b.shape) == ((axis.m, axis.products), (axis.products, axis.k), (axis.products, axis.extent))
+    rng = np.random.default_rng(axis.m * axis.k)
+    data, taps = ([Fraction(int(n), 7) for n in rng.integers(-50, 50, count)] for count in (axis.extent, axis.k))
+    exact = [sum(taps[j] * data[i * axis.stride + j] for j in range(axis.k)) for i in range(axis.m)]
+    assert (a @ ((g @ taps) * (b @ data))).tolist() == exact
 
 
-@every_pair
-def test_times_is_a_matrix_times_a_vector(m, k):
+@pytest.mark.parametrize(
+    ("axis", "products"),
+    [(Filter(4, 3), 6), (Filter(2, 3, 2), 5), (Filter(4, 3, 2), 9), (Filter(4, 5, 2), 11), (Filter(4, 9, 1, 3), 18), (Filter(1, 7), 7)],
+    ids=str,
+)
+def test_how_many_products(axis, products):
+    assert axis.products == products <= axis.m * axis.k
+
+
+@every_filter
+def test_times_is_a_matrix_times_a_vector(axis):
     """Exactly, where the points are exact in binary; and transposed, where columns pair up instead of rows."""
-    for matrix in transforms(m, k):
+    for matrix in transforms(axis):
         for each in (matrix, tuple(zip(*matrix, strict=True))):
             vector = np.round(8 * random_array((len(each[0]),), np.float64))
             exact = np.array(each, np.float64) @ vector
@@ -59,32 +80,32 @@ def check(whole, part, matrices, source, dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize(("m", "k"), TILES)
-def test_input_transform(m, k, dtype):
-    high, wide = (a + b - 1 for a, b in zip(m, k, strict=True))
-    source, whole, part = arrays(high, wide, high * wide, 1, dtype)
-    call(input_transform(m, k, dtype), source, *source.strides[:2], part, whole.strides[0], 2)
-    matrices = [transforms(*axis)[2] for axis in zip(m, k, strict=True)]
-    check(whole, _grid(part, high, wide), matrices, source[:, :wide, : part.shape[2]], dtype)
+@pytest.mark.parametrize(("down", "across"), TILES, ids=str)
+def test_input_transform(down, across, dtype):
+    high, wide, elements = down.extent, across.extent, (down.products, across.products)
+    source, whole, part = arrays(high, wide, math.prod(elements), 1, dtype)
+    call(input_transform(down, across, dtype), source, *source.strides[:2], part, whole.strides[0], 2)
+    matrices = [transforms(axis)[2] for axis in (down, across)]
+    check(whole, _grid(part, *elements), matrices, source[:, :wide, : part.shape[2]], dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize(("m", "k"), TILES)
-def test_weight_transform(m, k, dtype):
-    high, wide = (a + b - 1 for a, b in zip(m, k, strict=True))
-    source, whole, part = arrays(*k, high * wide, 1, dtype)
-    call(weight_transform(m, k, dtype), source, *source.strides[:2], part, whole.strides[0], 2)
-    matrices = [transforms(*axis)[1] for axis in zip(m, k, strict=True)]
-    check(whole, _grid(part, high, wide), matrices, source[:, : k[1], : part.shape[2]], dtype)
+@pytest.mark.parametrize(("down", "across"), TILES, ids=str)
+def test_weight_transform(down, across, dtype):
+    elements = down.products, across.products
+    source, whole, part = arrays(down.k, across.k, math.prod(elements), 1, dtype)
+    call(weight_transform(down, across, dtype), source, *source.strides[:2], part, whole.strides[0], 2)
+    matrices = [transforms(axis)[1] for axis in (down, across)]
+    check(whole, _grid(part, *elements), matrices, source[:, : across.k, : part.shape[2]], dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
-@pytest.mark.parametrize(("m", "k"), TILES)
-def test_output_transform(m, k, dtype):
-    high, wide = (a + b - 1 for a, b in zip(m, k, strict=True))
-    source, whole, part = arrays(high * wide, 0, *m, dtype)
-    call(output_transform(m, k, dtype), source, source.strides[0], part, *whole.strides[:2], 2)
-    matrices = [transforms(*axis)[0] for axis in zip(m, k, strict=True)]
+@pytest.mark.parametrize(("down", "across"), TILES, ids=str)
+def test_output_transform(down, across, dtype):
+    high, wide = down.products, across.products
+    source, whole, part = arrays(high * wide, 0, down.m, across.m, dtype)
+    call(output_transform(down, across, dtype), source, source.strides[0], part, *whole.strides[:2], 2)
+    matrices = [transforms(axis)[0] for axis in (down, across)]
     check(whole, part, matrices, source[:, 0, : part.shape[2]].reshape(high, wide, -1), dtype)
 
 

@@ -18,6 +18,16 @@ CASES = [
     case((1, 15, 16, 64), (32, 64, 3, 3), layout="NHWC", padding=1, bias=True, residual=True, activation="relu"),
     case((2, 9, 10, 67), (19, 67, 3, 3), layout="NHWC", padding="same"),
     case((1, 65, 8, 9), (16, 65, 3, 3), padding=5, padding_mode="circular"),
+    case((2, 65, 13, 22), (37, 65, 3, 3), padding=1, stride=2, bias=True),
+    case((1, 20, 19, 64), (24, 64, 5, 5), layout="NHWC", padding=2, stride=2, residual=True, activation="relu"),
+    case((1, 64, 12, 17), (24, 64, 3, 3), stride=(1, 2), padding=((1, 0), (2, 1))),
+    case((2, 64, 12, 17), (24, 64, 1, 3), stride=2),  # rows of which none is read, and none is shared
+    case((1, 64, 16, 17), (24, 64, 2, 5), stride=(2, 3), padding=(0, 2)),
+    case((1, 21, 22, 64), (24, 64, 7, 7), stride=4, padding=3, padding_mode="reflect", layout="NHWC"),
+    case((1, 64, 11, 10), (24, 64, 4, 4), padding="same"),
+    case((2, 24, 11, 10), (24, 24, 7, 7), padding=3),
+    case((1, 24, 11, 30), (24, 24, 9, 9), padding=4),
+    case((1, 24, 3, 60), (24, 24, 1, 25), stride=(1, 2)),
     case((1, 65, 8, 9), (16, 65, 3, 3), padding=(2, 3), padding_mode="reflect"),
     case((1, 9, 8, 65), (16, 65, 3, 3), padding=(2, 3), padding_mode="replicate", layout="NHWC"),
 ]
@@ -80,18 +90,22 @@ def test_sixteen_bits(algorithm):
 
 @by_both
 @pytest.mark.parametrize("channels", [64, 256])
-@pytest.mark.parametrize("kernel", [(3, 3), (1, 3)], ids=str)
-def test_rms_error_is_at_most_four_times_that_of_one_by_one_summation(kernel, channels, algorithm):
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [((3, 3), 1), ((1, 3), 1), ((1, 7), 1), ((5, 5), 1), ((9, 9), 1), ((3, 3), 2), ((5, 5), 2)], ids=str
+)
+def test_rms_error_is_at_most_four_times_that_of_one_by_one_summation(kernel, stride, channels, algorithm):
     arrays = {
         "input": random_array((1, channels, 22, 22), np.float32),
         "weight": random_array((16, channels, *kernel), np.float32),
     }
-    exact = oracle({name: a.astype(np.float64) for name, a in arrays.items()}, {})
-    high, wide = exact.shape[2:]
+    options = {"stride": stride}
+    exact = oracle({name: a.astype(np.float64) for name, a in arrays.items()}, options)
+    high, wide = ((n - 1) * stride + 1 for n in exact.shape[2:])
     one_by_one = np.zeros(exact.shape, np.float32)
     for c, i, j in np.ndindex(channels, *kernel):
-        one_by_one += arrays["weight"][:, c, i, j, None, None] * arrays["input"][:, c, None, i : i + high, j : j + wide]
-    result = conv2d(arrays, algorithm=algorithm, backend="cpu")
+        part = arrays["input"][:, c, None, i : i + high : stride, j : j + wide : stride]
+        one_by_one += arrays["weight"][:, c, i, j, None, None] * part
+    result = conv2d(arrays, **options, algorithm=algorithm, backend="cpu")
     error, allowed = (np.sqrt(np.mean((y - exact) ** 2)) for y in (result, one_by_one))
     assert error <= 4 * allowed
 
@@ -129,11 +143,11 @@ def test_the_same_bits_whatever_the_batch(algorithm):
 @pytest.mark.parametrize(
     ("weight", "options", "words"),
     [
-        ((4, 64, 3, 3), {"stride": 2}, "strides and dilations"),
-        ((4, 64, 3, 3), {"stride": (1, 2)}, "strides and dilations"),
-        ((4, 64, 3, 3), {"dilation": 2}, "strides and dilations"),
+        ((4, 64, 3, 3), {"stride": 3}, "3 x 3 kernel of stride 3 x 3"),
+        ((4, 64, 1, 3), {"stride": (1, 4)}, "1 x 3 kernel of stride 1 x 4"),
+        ((4, 64, 3, 3), {"dilation": 2}, "dilations"),
         ((4, 64, 1, 1), {}, "1 x 1"),
-        ((4, 64, 4, 4), {}, "4 x 4"),
+        ((4, 64, 19, 19), {"padding": 9}, "elements"),
     ],
 )
 def test_what_it_does_not_take(weight, options, words, algorithm):

@@ -18,7 +18,7 @@ from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.store import transpose
 from numbaconv.cpu.threads import Launch, Launcher
-from numbaconv.cpu.toom import weight_transform
+from numbaconv.cpu.toom import Filter, weight_transform
 from numbaconv.spec import Size
 
 __all__ = ["Packing", "pack_panel", "packing_seconds", "panels", "transformed_panels"]
@@ -152,14 +152,13 @@ def panels(weight_shape: Size, width: int, dtype: np.dtype) -> Packing:
     return Packing(one_panel, weight_shape, (groups, -(-outs // width), math.prod(taps), width), dtype)
 
 
-def transformed_panels(weight_shape: Size, m: Size, width: int, lanes: int, dtype: np.dtype) -> Packing:
-    """Return what transforms weights, for tiles of m outputs, to panels ``(groups, panels, elements, kd * channels, width)``."""
-    groups, outs, channels, depth, *k = weight_shape
-    elements = math.prod(a + b - 1 for a, b in zip(m, k, strict=True))
-    shape = groups, -(-outs // width), elements, depth * channels, width
-    transform = weight_transform(m, tuple(k), dtype)
+def transformed_panels(weight_shape: Size, high: Filter, wide: Filter, width: int, lanes: int, dtype: np.dtype) -> Packing:
+    """Return what transforms weights to panels ``(groups, panels, elements, kd * channels, width)``."""
+    groups, outs, channels, depth, _, _ = weight_shape
+    shape = groups, -(-outs // width), high.products * wide.products, depth * channels, width
+    transform = weight_transform(high, wide, dtype)
     return Packing(
-        one_transformed, weight_shape, shape, dtype, depth, k[1], transform.address, width // lanes, kept=transform
+        one_transformed, weight_shape, shape, dtype, depth, wide.k, transform.address, width // lanes, kept=transform
     )  # fmt: skip
 
 

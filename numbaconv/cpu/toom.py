@@ -4,6 +4,9 @@ For data d and filter g it is ``A (G g * B d)``. In two dimensions the transform
 follow from the points at which polynomials are evaluated. The usual 0, 1, -1, 2, -2 (Lavin and Gray, arXiv:1509.09308) cost six
 products 3.9 times the rounding error of a direct sum of 64 channels, the points below 1.8 times: pairs of points that share
 their transforms' sums, near each other's reciprocals (Alam et al., doi:10.1145/3524069, look for such), and exact in binary.
+
+A filter of stride s is the sum of s filters of stride 1, each of every s-th tap on every s-th input, and a long one that of
+short ones on shifted inputs: their matrices stand side by side, and the sum is part of A (Huang et al., arXiv:2002.00552).
 """
 
 from __future__ import annotations
@@ -11,30 +14,88 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache, reduce
-from itertools import combinations
-from typing import Any
+from itertools import combinations, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.cpu.simd import Code, Value, vector_function
 
-__all__ = ["POINTS", "input_transform", "output_transform", "transforms", "weight_transform"]
+__all__ = ["POINTS", "Filter", "input_transform", "output_transform", "transforms", "weight_transform"]
 
 POINTS = {
+    3: (Fraction(1), Fraction(-1)),
     4: (Fraction(0), Fraction(1), Fraction(-1)),
+    5: (Fraction(3, 8), Fraction(-3, 8), Fraction(5, 4), Fraction(-5, 4)),
     6: (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(3, 2), Fraction(-3, 2)),
+    7: (Fraction(1, 2), Fraction(-1, 2), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2)),
     8: (Fraction(0), Fraction(1, 2), Fraction(-1, 2), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2)),
 }  # beside infinity, by the number of products
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 
+class Filter(NamedTuple):
+    """F(m, k) along an axis: m outputs of k taps, the inputs of which lie `stride` further each, by parts of few taps."""
+
+    m: int
+    k: int
+    stride: int = 1
+    most: int = 7  # taps of a part
+
+    @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """The first tap of each of the filters of stride 1 that it consists of, and how many taps it has."""
+        found = []
+        for first in range(min(self.k, self.stride)):
+            taps = len(range(first, self.k, self.stride))
+            count = -(-taps // self.most)
+            ends = [taps * i // count for i in range(count + 1)]
+            found += [(first + low * self.stride, high - low) for low, high in pairwise(ends)]
+        return tuple(found)
+
+    @property
+    def products(self) -> int:
+        """How many products it takes."""
+        return sum(self.m + taps - 1 for _, taps in self.parts)
+
+    @property
+    def step(self) -> int:
+        """How far the inputs of its next m outputs are from its own."""
+        return self.m * self.stride
+
+    @property
+    def extent(self) -> int:
+        """How many neighbouring inputs it spans."""
+        return (self.m - 1) * self.stride + self.k
+
+
 @cache
-def transforms(m: int, k: int) -> tuple[Matrix, Matrix, Matrix]:
-    """Return the matrices A ``(m, n)``, G ``(n, k)`` and B ``(n, n)`` of F(m, k), where n = m + k - 1."""
+def transforms(axis: Filter) -> tuple[Matrix, Matrix, Matrix]:
+    """Return the matrices A ``(m, products)``, G ``(products, k)`` and B ``(products, extent)`` of a filter."""
+    firsts = [first for first, _ in axis.parts]
+    parts = [_of_stride_1(axis.m, taps) for _, taps in axis.parts]
+    a = [[x for part in parts for x in part[0][i]] for i in range(axis.m)]
+    g, b = (
+        [_spread(row, first, axis.stride, size) for first, part in zip(firsts, parts, strict=True) for row in part[which]]
+        for which, size in ((1, axis.k), (2, axis.extent))
+    )
+    return _frozen(a), _frozen(g), _frozen(b)
+
+
+def _spread(row: Sequence[Fraction], first: int, step: int, size: int) -> list[Fraction]:
+    """The elements of a row at every step-th of `size` places, from `first` on, and zeros between them."""
+    line = [Fraction(0)] * size
+    line[first : first + len(row) * step : step] = row
+    return line
+
+
+@cache
+def _of_stride_1(m: int, k: int) -> tuple[Matrix, Matrix, Matrix]:
+    """A, G and B of F(m, k); one output or one tap leaves nothing to save."""
     n = m + k - 1
-    if n == 1:
-        one = ((Fraction(1),),)
-        return one, one, one
+    if 1 in (m, k):
+        unit, ones = _unit(n), _frozen([[Fraction(1)] * n])
+        return (unit, tuple(zip(*ones, strict=True)), unit) if k == 1 else (ones, unit, unit)
     points = POINTS[n]
     a = [[p**i for p in points] + [Fraction(i == m - 1)] for i in range(m)]
     g = [[p**i / _product(p - q for q in points if q != p) for i in range(k)] for p in points]
@@ -42,31 +103,35 @@ def transforms(m: int, k: int) -> tuple[Matrix, Matrix, Matrix]:
     return _frozen(a), _frozen([*g, [Fraction(i == k - 1) for i in range(k)]]), _frozen([*b, _polynomial(points)])
 
 
+def _unit(n: int) -> Matrix:
+    return _frozen([[Fraction(i == j) for j in range(n)] for i in range(n)])
+
+
 @cache
-def weight_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
+def weight_transform(high: Filter, wide: Filter, dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of G[i, j] * source[j, n] * G'[l, n]`` for vectors of output channels.
 
     Its words are as those of :func:`input_transform`.
     """
-    down, across = (transforms(*axis)[1] for axis in zip(m, k, strict=True))
+    down, across = transforms(high)[1], transforms(wide)[1]
 
     def emit(code: Code, source: Value, row: Value, column: Value, target: Value, element: Value, vectors: Value) -> None:
         with code.loop(vectors) as v:
             at, to = source + v * code.bytes, target + v * code.bytes
-            grid = [[code.load(at + row * i + column * j) for j in range(k[1])] for i in range(k[0])]
+            grid = [[code.load(at + row * i + column * j) for j in range(wide.k)] for i in range(high.k)]
             _store(code, _sandwich(down, grid, across), to, element * len(across), element)
 
-    return vector_function(emit, dtype, m, k)
+    return vector_function(emit, dtype, *high, *wide)
 
 
 @cache
-def input_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
+def input_transform(high: Filter, wide: Filter, dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of B[i, j] * source[j, n] * B'[l, n]`` for vectors of channels.
 
     Its words are the address of the source, the bytes from a row of it to the next and from a column to the next, the address
     of the target, the bytes from one ``(i, l)`` to the next, and how many vectors of channels lie side by side in both.
     """
-    down, across = (transforms(*axis)[2] for axis in zip(m, k, strict=True))
+    down, across = transforms(high)[2], transforms(wide)[2]
     # Where the registers do not hold them all, rows that share sums go together: to load again costs less than to spill.
     groups = _twins(down) if len(down) * len(across) > 16 else [list(range(len(down)))]
 
@@ -74,32 +139,30 @@ def input_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> 
         with code.loop(vectors) as v:
             at, to = source + v * code.bytes, target + v * code.bytes
             for rows in groups:
-                used = [j for j in range(len(down)) if any(down[i][j] for i in rows)]
+                used = [j for j in range(high.extent) if any(down[i][j] for i in rows)]
                 part = tuple(tuple(down[i][j] for j in used) for i in rows)
-                grid = [[code.load(at + row * i + column * j) for j in range(len(across))] for i in used]
+                grid = [[code.load(at + row * i + column * j) for j in range(wide.extent)] for i in used]
                 for i, line in zip(rows, _sandwich(part, grid, across), strict=True):
                     _store(code, [line], to + element * (i * len(across)), element, element)
 
-    return vector_function(emit, dtype, m, k)
+    return vector_function(emit, dtype, *high, *wide)
 
 
 @cache
-def output_transform(m: tuple[int, ...], k: tuple[int, ...], dtype: np.dtype) -> Any:
+def output_transform(high: Filter, wide: Filter, dtype: np.dtype) -> Any:
     """Compile ``target[i, l] = sum over j, n of A[i, j] * source[j, n] * A'[l, n]`` for vectors of channels.
 
     Its words are the address of the source, the bytes from one ``(j, n)`` to the next, the address of the target, the bytes
     from a row of it to the next and from a column to the next, and how many vectors of channels lie side by side in both.
     """
-    down, across = (transforms(*axis)[0] for axis in zip(m, k, strict=True))
-    high, wide = len(down[0]), len(across[0])
-
+    down, across = transforms(high)[0], transforms(wide)[0]
     def emit(code: Code, source: Value, element: Value, target: Value, row: Value, column: Value, vectors: Value) -> None:
         with code.loop(vectors) as v:
             at = source + v * code.bytes
-            grid = [[code.load(at + element * (i * wide + j)) for j in range(wide)] for i in range(high)]
+            grid = [[code.load(at + element * (i * wide.products + j)) for j in range(wide.products)] for i in range(high.products)]
             _store(code, _sandwich(down, grid, across), target + v * code.bytes, row, column)
 
-    return vector_function(emit, dtype, m, k)
+    return vector_function(emit, dtype, *high, *wide)
 
 
 def _store(code: Code, grid: list, target: Value, row: Value, column: Value) -> None:

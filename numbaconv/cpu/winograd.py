@@ -33,7 +33,7 @@ from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store, transpose
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
-from numbaconv.cpu.toom import POINTS, input_transform, output_transform
+from numbaconv.cpu.toom import Filter, input_transform, output_transform
 from numbaconv.spec import ConvSpec
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
@@ -42,7 +42,8 @@ __all__ = ["WINOGRAD2", "WINOGRAD4"]
 WORKSPACE = 2**20  # bytes of a task at most: an L2 cache
 NEARBY = 700_000  # bytes of a task of which the L2 cache keeps all that is used again
 TERMS = 8  # channels of a sum, at least, for transforms of six products
-FAR = 16_000_000  # bytes of transformed weights that no cache keeps
+ELEMENTS = 400  # of a transformed tile, at most, so that transforms are compiled within a second
+NEAR, FAR = 12_000_000, 26_000_000  # bytes of transformed weights: up to these the L3 cache keeps all, from these none
 
 
 @inner
@@ -50,16 +51,16 @@ def transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p):
     """values[element, tile, (kd, c)] = the transformed input of tiles `tile0` on of the lines from `line0` to `line1` - 1."""
     image = input[0, group]
     channels, size = image.shape[0], values.itemsize
-    wide = (tiles - 1) * p.m_w + p.extent_w
-    most = (min(p.lines, line1 - line0) - 1) * p.m_h + p.extent_h
+    wide = (tiles - 1) * p.step_w + p.extent_w
+    most = (min(p.lines, line1 - line0) - 1) * p.step_h + p.extent_h
     memory = aligned(most * wide * p.chunk, values)
     line = line0
     while line < line1:
         number, first = line // p.lines, line % p.lines
         count = min(p.lines - first, line1 - line)
         n, d = number // out_d, number % out_d
-        high = (count - 1) * p.m_h + p.extent_h
-        y, x = first * p.m_h - p.low_h, tile0 * p.m_w - p.low_w
+        high = (count - 1) * p.step_h + p.extent_h
+        y, x = first * p.step_h - p.low_h, tile0 * p.step_w - p.low_w
         for kd in range(p.kernel_d):
             z = d * p.stride_d + kd * p.dilation_d - p.low_d
             for c in range(0, p.pitch, p.chunk):
@@ -74,7 +75,7 @@ def transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p):
                     for j in range(tiles):
                         tile = (line - line0 + i) * tiles + j
                         call(
-                            p.call_input, address_of(copy[0, i * p.m_h, j * p.m_w]), copy.strides[1], copy.strides[2],
+                            p.call_input, address_of(copy[0, i * p.step_h, j * p.step_w]), copy.strides[1], copy.strides[2],
                             address_of(values[0, tile, kd * p.pitch + c :]), values.strides[0], pitch * size // p.vector, 0, 0,
                         )  # fmt: skip
         line += count
@@ -177,25 +178,32 @@ class Blocking(NamedTuple):
 class Shape(NamedTuple):
     """What F(m, k) makes of a problem."""
 
-    m: tuple[int, ...]
-    k: tuple[int, ...]
+    high: Filter
+    wide: Filter
     lines: int  # of tiles in an image
     tiles: int  # in a line
     pitch: int  # channels, and zeros up to whole vectors, and no multiple of a page
-    elements: int  # of a transformed tile
+
+    @property
+    def elements(self) -> int:
+        """Of a transformed tile."""
+        return self.high.products * self.wide.products
 
 
 def shape(spec: ConvSpec, m: int) -> Shape:
-    """Return the tiles of a problem; an axis along which the kernel has one tap is not transformed."""
-    k = spec.kernel_size[1:]
-    sizes = tuple(1 if taps == 1 else m for taps in k)
-    down, across = (-(-n // size) for n, size in zip(spec.output_size[1:], sizes, strict=True))
+    """Return the tiles of a problem; an axis along which no two outputs share an input is not cut into tiles.
+
+    Transforms along both axes take parts of 3 taps, as those of more would lose too many digits.
+    """
+    axes = list(zip(spec.kernel_size[1:], spec.stride[1:], strict=True))
+    both = all(taps > stride for taps, stride in axes)
+    high, wide = (Filter(m if taps > stride else 1, taps, stride, 3 if both else 9 - m) for taps, stride in axes)
+    down, across = (-(-n // axis.m) for n, axis in zip(spec.output_size[1:], (high, wide), strict=True))
     vector = lanes(spec.dtypes.compute)
     pitch = -(-spec.weight_shape[2] // vector) * vector
     if pitch * spec.dtypes.compute.itemsize % 1024 == 0:
         pitch += vector
-    elements = math.prod(size + taps - 1 for size, taps in zip(sizes, k, strict=True))
-    return Shape(sizes, k, down, across, pitch, elements)
+    return Shape(high, wide, down, across, pitch)
 
 
 def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Blocking]:
@@ -230,17 +238,20 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     taps = spec.kernel_size[0] * spec.weight_shape[2]
     count = cut.lines * cut.tiles
     weights = s.elements * taps * width * itemsize
-    copied = cut.lines * s.m[0] * (cut.tiles * s.m[1] + s.k[1]) * depth * (1 + (s.k[0] - 1) / s.m[0] / min(cut.lines, s.lines))
+    heights = -(-cut.lines // s.lines), min(cut.lines, s.lines)  # of images, and of lines in each
+    copied = heights[0] * depth * math.prod(
+        (n - 1) * axis.step + axis.extent for n, axis in zip((heights[1], cut.tiles), (s.high, s.wide), strict=True)
+    )
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
     cycles = sum(n * tile_cycles(r, cut.NR, taps) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     beyond = max(0, workspace(spec, m, cut) - NEARBY)
-    far = spec.groups * weights * -(-spec.weight_shape[1] // width) > FAR
-    rate = (0.03e-9 if far else 0.015e-9) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
+    far = (spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR)
+    rate = (0.015e-9 + 0.045e-9 * min(1, max(0, far))) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
     arriving = cut.panels * weights * rate
     multiplying = max(multiplying, arriving) + 0.2 * min(multiplying, arriving)
     streaming = cut.panels * beyond * 0.05e-9 + beyond * 0.15e-9
-    outputs = count * math.prod(s.m) * width
+    outputs = count * s.high.m * s.wide.m * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
     blocks = -(-spec.batch * spec.output_size[0] * s.lines // cut.lines) * -(-s.tiles // cut.tiles) * spec.groups
     panels = -(-spec.weight_shape[1] // width)
@@ -259,19 +270,25 @@ def blocking(spec: ConvSpec, m: int) -> Blocking:
 # ---------------------------------------------------------------- the algorithms
 
 
+def describe(spec: ConvSpec) -> str:
+    """The kernel, as text."""
+    strides = " of stride {} x {}".format(*spec.stride[1:]) if set(spec.stride[1:]) != {1} else ""
+    return "{} x {} kernel".format(*spec.kernel_size[1:]) + strides
+
+
 def why_not(spec: ConvSpec, m: int) -> str | None:
     """Say so for what F(m, k) does not apply to, or would make too inaccurate."""
     if spec.dtypes.compute.kind != "f":
         return f"its transforms have fractions, which {spec.dtypes.compute} has not"
-    if set(spec.stride[1:]) != {1} or set(spec.dilation[1:]) != {1}:
-        return "strides and dilations leave its tiles nothing to share"
-    products = [m + k - 1 for k in spec.kernel_size[1:] if k > 1]
-    if not products or not set(products) <= POINTS.keys():
-        known = ", ".join(str(n - m + 1) for n in POINTS if n > m)
-        return f"F({m}, k) is there for k of {known}, which {spec.kernel_size[1]} x {spec.kernel_size[2]} has not"
-    if max(products) > 6 and len(products) > 1:
-        return f"transforms of {max(products)} products along both axes would lose too many digits"
-    if spec.kernel_size[0] * spec.weight_shape[2] < (TERMS if max(products) > 4 else 1):
+    if set(spec.dilation[1:]) != {1}:
+        return "dilations leave its tiles nothing to share"
+    axes = [axis for axis in shape(spec, m)[:2] if axis.m > 1]
+    if not axes:
+        return f"no two outputs of a {describe(spec)} share an input"
+    if shape(spec, m).elements > ELEMENTS:
+        return f"a {describe(spec)} would take transforms of {shape(spec, m).elements} elements, more than {ELEMENTS}"
+    products = max(m + taps - 1 for axis in axes for _, taps in axis.parts)
+    if spec.kernel_size[0] * spec.weight_shape[2] < (TERMS if products > 4 else 1):
         return f"sums over fewer than {TERMS} channels leave its rounding errors no room"
     return None
 
@@ -288,11 +305,11 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     counts = {a * b for a in (cut.lines, last_lines) for b in (cut.tiles, last_tiles)}
     cuts, kept = cuts_for(counts, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     finish = Epilogue(spec)
-    forth, back, across = input_transform(s.m, s.k, compute), output_transform(s.m, s.k, compute), transpose(compute)
+    forth, back, across = input_transform(s.high, s.wide, compute), output_transform(s.high, s.wide, compute), transpose(compute)
     plan = record(
         stride_d=spec.stride[0], dilation_d=spec.dilation[0], kernel_d=spec.kernel_size[0],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
-        extent_h=s.m[0] + s.k[0] - 1, extent_w=s.m[1] + s.k[1] - 1, m_h=s.m[0], m_w=s.m[1],
+        extent_h=s.high.extent, extent_w=s.wide.extent, step_h=s.high.step, step_w=s.wide.step, m_h=s.high.m, m_w=s.wide.m,
         lines=s.lines, tiles=s.tiles, elements=s.elements, pitch=s.pitch, chunk=min(s.pitch, 4 * lanes(compute)),
         mode=MODES[spec.padding_mode], same=input == compute, vector=lanes(compute) * compute.itemsize,
         plain=not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
@@ -317,8 +334,8 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
 def packing(spec: ConvSpec, m: int) -> Packing:
     """Return what transforms weights to panels ``(groups, panels, elements, kd * channels, NR * lanes)`` in the compute dtype."""
     dtype = spec.dtypes.compute
-    vector = lanes(dtype)
-    return transformed_panels(spec.weight_shape, shape(spec, m).m, blocking(spec, m).NR * vector, vector, dtype)
+    s, vector = shape(spec, m), lanes(dtype)
+    return transformed_panels(spec.weight_shape, s.high, s.wide, blocking(spec, m).NR * vector, vector, dtype)
 
 
 def packing_cost(spec: ConvSpec, m: int) -> float:
