@@ -188,6 +188,15 @@ class Code:
         first = Value(self, self.builder.insert_element(undefined, element, _INDEX(0)))
         return self.shuffle(first, first, [0] * self.lanes)
 
+    def load_parts(self, addresses: Sequence[Value]) -> Value:
+        """A vector of so many equal parts from memory, the first in the lowest lanes."""
+        part = ir.VectorType(self._vector.element, self.lanes // len(addresses))
+        parts = [Value(self, self.builder.load(self._pointer(at, part), align=self.dtype.itemsize)) for at in addresses]
+        while len(parts) > 1:
+            both = range(2 * parts[0].ir.type.count)
+            parts = [self.shuffle(a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+        return parts[0]
+
     def word(self, address: Value) -> Value:
         """The word at an address."""
         return Value(self, self.builder.load(self._pointer(address, _WORD), align=8))

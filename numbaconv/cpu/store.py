@@ -94,37 +94,44 @@ def transpose(dtype: np.dtype) -> Any:
 def _transpose(
     code: Code, source: Value, source_row: Value, rows: Value, columns: Value, target: Value, target_row: Value
 ) -> None:
-    size = code.dtype.itemsize
-
-    def square(r: Value, c: Value, height: Value | None, width: Value | None) -> None:
-        """Transpose one square of a vector's width, or what there is of it: rows beyond are the last one again."""
-        at, to = source + r * source_row + c * size, target + c * target_row + r * size
-        load_mask = None if width is None else code.mask(width)
-        store_mask = None if height is None else code.mask(height)
-
-        def row(i: int, count: Value | None) -> Value | int:
-            return i if count is None else code.smaller(code.constant(i), count - 1)
-
-        vectors = _transposed(code, [code.load(at + source_row * row(i, height), load_mask) for i in range(code.lanes)])
-        for i in reversed(range(code.lanes)):  # so that the row which belongs there is stored last
-            code.store(vectors[i], to + target_row * row(i, width), store_mask)
-
     with code.loop(columns, code.lanes) as c, code.loop(rows, code.lanes) as r:
+        at, to = source + r * source_row + c * code.dtype.itemsize, target + c * target_row + r * code.dtype.itemsize
         height, width = rows - r, columns - c
         with code.either(code.smaller(height, width), code.constant(code.lanes)) as (full, part):
             with full:
-                square(r, c, None, None)
+                _transpose_square(code, at, source_row, to, target_row)
             with part:
-                square(r, c, height, width)
+                _transpose_part(code, at, source_row, height, width, to, target_row)
+
+
+def _transpose_square(code: Code, at: Value, source_row: Value, to: Value, target_row: Value) -> None:
+    """Transpose a square of a vector's width, which takes half the shuffles where its parts of 16 bytes are loaded to their lanes."""
+    part = min(code.lanes, 16 // code.dtype.itemsize)
+    for c in range(0, code.lanes, part):
+        origin = at + c * code.dtype.itemsize
+        rows = [code.load_parts([origin + source_row * r for r in range(i, code.lanes, part)]) for i in range(part)]
+        for i, vector in enumerate(_transposed(code, rows)):
+            code.store(vector, to + target_row * (c + i))
+
+
+def _transpose_part(
+    code: Code, at: Value, source_row: Value, height: Value, width: Value, to: Value, target_row: Value
+) -> None:
+    """Transpose what there is of a square: rows beyond are the last one again."""
+    rows = [at + source_row * code.smaller(code.constant(i), height - 1) for i in range(code.lanes)]
+    columns = [to + target_row * code.smaller(code.constant(i), width - 1) for i in range(code.lanes)]
+    vectors = _transposed(code, [code.load(row, code.mask(width)) for row in rows])
+    for column, vector in reversed(list(zip(columns, vectors, strict=True))):  # so that what belongs there is stored last
+        code.store(vector, column, code.mask(height))
 
 
 def _transposed(code: Code, rows: list) -> list:
-    """Transpose a square of vectors in log2(lanes) rounds, each of which exchanges quarters half as large as the one before."""
-    span = 1
-    while span < code.lanes:
-        low = [i + (code.lanes if i & span else 0) - (span if i & span else 0) for i in range(code.lanes)]
-        high = [i + span if not i & span else i + code.lanes for i in range(code.lanes)]
-        for i in range(code.lanes):
+    """Transpose the squares of as many lanes as there are vectors, in rounds which exchange quarters half as large as before."""
+    count, lanes, span = len(rows), code.lanes, 1
+    while span < count:
+        low = [i + (lanes if i & span else 0) - (span if i & span else 0) for i in range(lanes)]
+        high = [i + span if not i & span else i + lanes for i in range(lanes)]
+        for i in range(count):
             if not i & span:
                 a, b = rows[i], rows[i + span]
                 rows[i], rows[i + span] = code.shuffle(a, b, low), code.shuffle(a, b, high)
