@@ -18,6 +18,11 @@ FIRST = [
     case((1, 3, 20, 97), (3, 1, 7, 7), groups=3, padding=3, residual=True),
     case((1, 3, 19, 50), (3, 1, 3, 3), groups=3, padding=2, dilation=2),
     case((1, 3, 19, 50), (3, 1, 3, 3), groups=3, padding=3, dilation=3, stride=2),
+    case((1, 3, 9, 98), (3, 1, 3, 3), groups=3, padding=2, dilation=2, stride=2),
+    case((1, 3, 9, 20), (3, 1, 1, 3), groups=3, padding=(0, 17), dilation=(1, 17), stride=(1, 2)),
+    case((1, 3, 9, 99), (3, 1, 2, 4), groups=3, padding=((1, 0), (1, 2)), stride=2),
+    case((1, 3, 9, 98), (3, 1, 5, 9), groups=3, padding=((1, 0), (0, 4)), stride=2),
+    case((1, 3, 9, 99), (3, 1, 7, 7), groups=3, padding=((3, 3), (4, 3)), stride=2),
     case((1, 4, 9, 21), (12, 1, 3, 3), groups=4, padding=1, bias=True, residual=True),  # a multiplier
     case((2, 1, 30, 41), (1, 1, 5, 5), padding="same"),  # an image and a filter
     case((1, 1, 30, 41), (6, 1, 3, 3), padding="same_lower"),

@@ -28,7 +28,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = ["DEPTHWISE"]
 
-ROWS, LARGE_ROWS = 8, 6  # of outputs at once, channels first, for kernels of up to 9 taps and for larger ones
+ROWS, FEW_ROWS = 4, 2  # of outputs at once, channels first; fewer for small kernels of stride 2, whose rows share little
 LAST_ROWS = 8  # of a task, channels last
 TAPS = 64  # of a kernel, at most
 PLANES = 4096  # outputs of a task, at least, if they are small
@@ -57,10 +57,10 @@ def why_not(spec: ConvSpec) -> str | None:
 
 
 def rows_at_once(spec: ConvSpec) -> int:
-    """How many rows of outputs a vector function computes: as many as the registers hold sums and what these share."""
+    """How many rows of outputs a vector function computes."""
     if spec.channels_last:
         return depthwise_pixels.rows_at_once(spec)
-    return ROWS if math.prod(spec.kernel_size) <= 9 else LARGE_ROWS
+    return FEW_ROWS if math.prod(spec.kernel_size) <= 9 and spec.stride[2] == 2 else ROWS
 
 
 def rows_of_task(spec: ConvSpec) -> int:

@@ -75,7 +75,7 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
                     at = p + v * code.lanes
                     mask = code.mask(code.larger(count - at, code.constant(0))) if ends == "both" else None
                     for r, total in enumerate(totals):
-                        code.store(total[v], target + row * r + at * size, mask)
+                        code.store(window.in_order(total[v]), target + row * r + at * size, mask)
 
             if shape.narrow:
                 with code.loop(count, step) as p:
@@ -90,44 +90,86 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
 
 
 class Window:
-    """The vectors of a row of inputs that some vectors of outputs read."""
+    """The vectors of a row of inputs that some vectors of outputs read.
+
+    At stride 2, the halves of each 16 bytes are outputs half a vector apart: so the shuffle of two vectors, which takes every
+    second element, stays within 16 bytes, and costs half of what others do.
+    """
 
     def __init__(self, code: Code, shape: Row, width: Value) -> None:
         self._code, self._width, (self._low, self._high), self._across = code, width, shape.padding, shape.stride[1]
         self._vectors, self._offsets = shape.vectors, [j * shape.dilation[1] for j in range(shape.kernel[2])]
+        part = 16 // code.dtype.itemsize // self._across
+        parts = [range(i, i + part) for i in range(0, code.lanes, part)]
+        halves = zip(parts[: len(parts) // 2], parts[len(parts) // 2 :], strict=True)
+        self._outputs = [i for half in halves for each in half for i in each] if self._across == 2 else list(range(code.lanes))
+
+    def in_order(self, vector: Value) -> Value:
+        """Outputs, neighbours in neighbouring lanes."""
+        if self._across == 1:
+            return vector
+        return self._code.shuffle(vector, vector, [self._outputs.index(i) for i in range(self._code.lanes)])
+
+    def _moved(self, a: Value, b: Value, count: int) -> Value:
+        """The outputs of vectors a and b from a's count-th on."""
+        lanes = self._code.lanes
+        places = [divmod(output + count, lanes) for output in self._outputs]
+        return self._code.shuffle(a, b, [which * lanes + self._outputs.index(output) for which, output in places])
 
     def columns(self, line: Value, p: Value, ends: str) -> list[list[Value]]:
         """For every vector of outputs from p on, and every tap of a row, the vector that is read.
 
-        Masked ones are put together from few: a mask costs more than a shuffle. Others are loaded, which costs less than one.
+        Masked ones are put together from few: a mask costs more than a shuffle. So are those of stride 2, which take two loads
+        each, and from a neighbour one of an element. Others are loaded, which costs less than a shuffle.
         """
-        code, across = self._code, self._across
+        code, across, size = self._code, self._across, self._code.dtype.itemsize
         first, span = p * across - self._low, across * code.lanes
         # The last load of the last vectors of a row that lies inside it; other vectors start an output earlier at most.
         last = self._vectors * span - across + self._offsets[-1] - self._high - code.lanes + 1
         furthest = {"right": last, "": last + across}
+        anchor = 0 if ends == "both" else self._low  # of the pairs of loads at stride 2
+
+        def outside(offset: int, elements: int) -> bool:
+            """Whether some of so many elements may lie outside of the row."""
+            left = ends == "left" and offset < self._low
+            return ends == "both" or left or offset + elements - code.lanes > furthest.get(ends, offset)
 
         @cache
         def load(offset: int) -> Value:
-            outside = ends == "both" or (ends == "left" and offset < self._low) or offset > furthest.get(ends, offset)
             at = first + offset
-            return code.load(line + at * code.dtype.itemsize, code.window(at, self._width) if outside else None)
+            return code.load(line + at * size, code.window(at, self._width) if outside(offset, code.lanes) else None)
 
         @cache
         def part(offset: int) -> Value:
             """The inputs from an offset on, every or every second one."""
             if across == 1:
                 return load(offset)
-            even, odd = offset & -2, offset % 2
-            return code.shuffle(load(even), load(even + code.lanes), range(odd, 2 * code.lanes, 2))
+            odd = (offset - anchor) % 2
+            pair = load(offset - odd), load(offset - odd + code.lanes)
+            return code.shuffle(*pair, [2 * output + odd for output in self._outputs])
 
-        def vector(offset: int) -> Value:
-            start, lane = offset // span * span + offset % across, offset % span // across
-            if ends != "both" or not lane:
-                return part(offset)
-            return code.shuffle(part(start), part(start + span), range(lane, lane + code.lanes))
+        def shifted(start: int, offset: int) -> Value | None:
+            """The inputs of a tap as those of the tap one output before or after, for an element; where it is inside the row."""
+            before = offset < anchor
+            edge = start + offset + (0 if before else span - across)
+            if ends == "left" and edge < self._low:
+                beyond = code.zero
+            elif outside(edge, 1):
+                return None
+            else:
+                beyond = code.broadcast(line + (first + edge) * size)
+            if before:
+                return self._moved(beyond, part(start + offset + across), code.lanes - 1)
+            return self._moved(part(start + offset - across), beyond, 1)
 
-        return [[vector(v * span + offset) for offset in self._offsets] for v in range(self._vectors)]
+        def vector(start: int, offset: int) -> Value:
+            if ends == "both":
+                start, lane = start + offset // span * span + offset % across, offset % span // across
+                return self._moved(part(start), part(start + span), lane) if lane else part(start)
+            near = across == 2 and offset - anchor in (-2, -1, 2, 3)
+            return (shifted(start, offset) if near else None) or part(start + offset)
+
+        return [[vector(v * span, offset) for offset in self._offsets] for v in range(self._vectors)]
 
 
 @inner
@@ -138,6 +180,14 @@ def fill_table(table, image, zeros, d, h, p):
         for kd in range(p.kernel_d):
             z = source(d * p.stride_d + kd * p.dilation_d - p.low_d, image.shape[0], p.mode)
             table[i, kd] = zeros if z < 0 or y < 0 else address_of(image[z, y])
+
+
+@inner
+def move_table(table, distance, zeros):
+    """The table of an image that lies so many bytes further."""
+    rows = table.reshape(table.size)
+    for i in range(rows.size):
+        rows[i] += 0 if rows[i] == zeros else distance
 
 
 @inner
@@ -165,11 +215,17 @@ def task(number, frame):
     zeros = np.zeros(input.shape[5], input.dtype)
     table = np.empty(((h1 - h0 - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1, p.kernel_d), np.int64)
     cut = find_cut(cuts, h1 - h0)
+    known, origin = -1, 0
     for plane in range(plane0, min(plane0 + p.planes, batch * groups * outs * out_d)):
         channel, d = plane // out_d, plane % out_d
         channel, o = channel // outs, channel % outs
         n, group = channel // groups, channel % groups
-        fill_table(table, input[n, group, 0], address_of(zeros), d, h0, p)
+        image = input[n, group, 0]
+        if d == known:
+            move_table(table, address_of(image) - origin, address_of(zeros))
+        else:
+            fill_table(table, image, address_of(zeros), d, h0, p)
+        known, origin = d, address_of(image)
         result = output[n, group, o, d, h0:h1]
         h = 0
         for blocks, rows, micro in cut:
