@@ -173,17 +173,17 @@ def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 def cost(spec: ConvSpec) -> float:
     """Seconds: 4 us to call, and over the threads some cycles for each vector of outputs.
 
-    Channels first that is a cycle or so a tap, three at stride 2, where inputs are shuffled, and more than twice as much in rows
-    that are masked throughout.
+    Channels first that is a cycle or so a tap, two at stride 2, where inputs are shuffled, and twice as much in rows that are
+    masked throughout.
     """
     out_d, out_h, out_w = spec.output_size
     threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
     if spec.channels_last:
         cycles = spec.batch * out_d * out_h * out_w * depthwise_pixels.cycles(spec)
     else:
-        step = math.prod(spec.kernel_size) * (1.15 if spec.stride[2] == 1 else 3) + 4
+        step = math.prod(spec.kernel_size) * (1.15 if spec.stride[2] == 1 else 1.8) + 4
         if row_shape(spec, 1).narrow:
-            step = 2.2 * step + 15
+            step = 2 * step
         cycles = planes(spec) * (150 + out_h * -(-out_w // lanes(spec.dtypes.compute)) * step)
     return 4e-6 + cycles * 0.28e-9 / threads
 
