@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cpu.jit import inner
+from numbaconv.cpu.microkernel import RUN
 
 __all__ = ["cuts_for", "even", "find_cut", "pieces", "tile_cycles", "tiles_of"]
+
+FEW = 20  # sums, at most, of which a run's end and the next one's beginning overlap
 
 
 def even(total: int, part: int) -> int:
@@ -35,9 +38,12 @@ def tile_cycles(positions: int, vectors: int, taps: int) -> float:
     """Predict the cycles of one call of the microkernel along channels.
 
     A cycle a product of vectors, if there are enough to hide their latency of 4 cycles at 2 a cycle, and if the vectors of
-    weights arrive in time, which come from the L2 cache at half a vector a cycle; 20 to start and 2 a sum to store.
+    weights arrive in time, which come from the L2 cache at half a vector a cycle; 20 to start, 2 a sum to store, and one for each
+    further run of products, unless so few registers are in use that the next run begins meanwhile.
     """
-    return 20 + taps * max(8, positions * vectors, 2 * vectors + positions / 2) + 2 * positions * vectors
+    sums = positions * vectors
+    runs = -(-taps // RUN) - 1 if sums > FEW else 0
+    return 20 + taps * max(8, sums, 2 * vectors + positions / 2) + (2 + runs) * sums
 
 
 def cuts_for(counts: Iterable[int], most: int, compile: Callable[[int], Any]) -> tuple[np.ndarray, list]:

@@ -41,7 +41,8 @@ __all__ = ["DIRECT", "DIRECT_UNPACKED"]
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
 PANEL_BYTES = 1024 * 1024  # of weights that a task packs at once: an L2 cache
-PAGE = 4096
+L1_BYTES = 32 * 1024
+PAGE, LINE = 4096, 64  # bytes of what the sets of an L1 cache repeat after, and of a line of it
 TURNED = 16  # channels, at least, that are worth a transposition
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
@@ -180,10 +181,10 @@ def turns(spec: ConvSpec) -> bool:
 
 
 def pitch(spec: ConvSpec) -> int:
-    """The channels of a pixel of the copy; where they come last, no multiple of a quarter page: that uses few cache sets."""
+    """The channels of a pixel of the copy; where they come last, no even number of cache lines: neighbours would share sets."""
     channels, dtype = spec.weight_shape[2], spec.dtypes.compute
-    crowded = (spec.channels_last or turns(spec)) and channels * dtype.itemsize % (PAGE // 4) == 0
-    return channels + lanes(dtype) * crowded
+    crowded = (spec.channels_last or turns(spec)) and channels * dtype.itemsize % (2 * LINE) == 0
+    return channels + LINE // dtype.itemsize * crowded
 
 
 def conflict(spec: ConvSpec, positions: int) -> bool:
@@ -196,10 +197,17 @@ def conflict(spec: ConvSpec, positions: int) -> bool:
     return spec.channels_last and lines > 8 * max(1, PAGE // max(pixel, 64))
 
 
-def fetched(spec: ConvSpec, positions: int) -> float:
-    """The cycles for a tap's inputs to come from the L2 cache: half a cycle for each line that a tile reads anew."""
-    vector = lanes(spec.dtypes.compute)
-    return 0.5 * (positions / vector if spec.channels_last else 1 + (positions - 1) * spec.stride[2] // vector)
+def fetched(spec: ConvSpec, cut: Blocking, positions: int) -> float:
+    """The cycles for a tile's inputs to come from the L2 cache: half a cycle a line, of which all taps of a channel make use.
+
+    None where what a row of outputs reads stays in the L1 cache, beside the panel.
+    """
+    (depth, high, wide), extent, channels = spec.kernel_size, spec.kernel_extent[2], spec.weight_shape[2]
+    itemsize = spec.dtypes.compute.itemsize
+    if span(spec, 1, cut.columns) * itemsize + panel_bytes(spec, cut.NR) <= L1_BYTES:
+        return 0.0
+    pixels, line = min(positions * wide, (positions - 1) * spec.stride[2] + extent), LINE / itemsize
+    return 0.5 * depth * high * channels * (pixels / line if spec.channels_last or turns(spec) else 1 + (pixels - 1) // line)
 
 
 def span(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -243,7 +251,9 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool = False)
         packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * (0.1e-9 if spec.channels_last else 0.3e-9) * scale
     elif conflict(spec, even(cut.columns, cut.MR)):
         slow = 20.0
-    cycles = sum(n * (tile_cycles(m, cut.NR, taps) + (slow + fetched(spec, m)) * taps) for n, m in tiles_of(cut.columns, cut.MR))
+    cycles = sum(
+        n * (tile_cycles(m, cut.NR, taps) + slow * taps + fetched(spec, cut, m)) for n, m in tiles_of(cut.columns, cut.MR)
+    )
     multiplying = cut.panels * cut.rows * cycles * 0.28e-9
     # weights stream from the L3 cache once a task, from L2 for each row
     streaming = cut.panels * taps * width * scale * (0.3e-9 if unpacked else 0.12e-9)

@@ -14,7 +14,7 @@ import numpy as np
 from numbaconv.cpu.simd import Code, Value, vector_function
 from numbaconv.cpu.target import Tile
 
-__all__ = ["along_channels", "along_positions"]
+__all__ = ["RUN", "along_channels", "along_positions"]
 
 RUN = 64  # products whose sum stays in registers
 

@@ -243,7 +243,7 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
         (n - 1) * axis.step + axis.extent for n, axis in zip((heights[1], cut.tiles), (s.high, s.wide), strict=True)
     )
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
-    cycles = sum(n * tile_cycles(r, cut.NR, taps) for n, r in tiles_of(count, cut.MR))
+    cycles = sum(n * (tile_cycles(r, cut.NR, taps) + 0.5 * r * taps / vector) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     beyond = max(0, workspace(spec, m, cut) - NEARBY)
     far = (spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR)
