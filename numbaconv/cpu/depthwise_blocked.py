@@ -27,8 +27,9 @@ from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.store import finish, store, transpose
+from numbaconv.cpu.store import finish, store
 from numbaconv.cpu.threads import Launcher
+from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DEPTHWISE_BLOCKED"]
@@ -149,14 +150,15 @@ def prepare(spec: ConvSpec) -> Runner:
     (input, compute, out), (out_d, out_h, _) = spec.dtypes, spec.output_size
     rows, vectors = rows_of_task(spec), vectors_of_task(spec)
     vector_blocks = -(-spec.out_channels // (vectors * lanes(compute)))
-    (cuts, kept), across, finish = pixel_cuts(spec), transpose(compute), Epilogue(spec)
+    (cuts, kept), finish = pixel_cuts(spec), Epilogue(spec)
+    turning, storing = from_rows(compute), to_rows(compute)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2], mode=MODES[spec.padding_mode],
-        clips=spec.padding_mode == "zeros", transposing_in=across.address if input == compute else 0,
-        transposing_out=across.address if out == compute else 0,
+        clips=spec.padding_mode == "zeros", transposing_in=turning.address if input == compute else 0,
+        transposing_out=storing.address if out == compute else 0,
         rows=rows, row_blocks=-(-out_h // rows), rows_at_once=rows_at_once(spec), lanes=lanes(compute),
         channels=vectors * lanes(compute), vector_blocks=vector_blocks,
         plain=not (spec.has_residual or spec.activation), has_residual=spec.has_residual,
@@ -173,7 +175,7 @@ def prepare(spec: ConvSpec) -> Runner:
         residual = residual.reshape(output.shape) if spec.has_residual else residual
         return input, ops.weight, output, bias.reshape(1, -1), residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, across)
+    return Kernel(launcher, collect, kept, turning, storing)
 
 
 def cost(spec: ConvSpec) -> float:

@@ -31,9 +31,10 @@ from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.panels import Packing, pack_panel, packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.store import finish, store, transpose
+from numbaconv.cpu.store import finish, store
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
+from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DIRECT", "DIRECT_UNPACKED"]
@@ -187,14 +188,19 @@ def pitch(spec: ConvSpec) -> int:
     return channels + LINE // dtype.itemsize * crowded
 
 
+def pixels(spec: ConvSpec, positions: int) -> int:
+    """How many pixels of a row some neighbouring positions read."""
+    return min(positions * spec.kernel_size[2], (positions - 1) * spec.stride[2] + spec.kernel_extent[2])
+
+
 def conflict(spec: ConvSpec, positions: int) -> bool:
     """Whether what a tile reads again and again falls into few sets of an L1 cache of 8 ways, channels last and in place.
 
     Where a pixel's bytes divide by many powers of 2, neighbouring pixels share a set.
     """
-    pixel = math.gcd(spec.in_channels * spec.dtypes.input.itemsize * spec.stride[2], PAGE)
-    lines = spec.kernel_size[1] * (positions + spec.kernel_size[2] - 1)
-    return spec.channels_last and lines > 8 * max(1, PAGE // max(pixel, 64))
+    step = spec.stride[2] if spec.kernel_size[2] == 1 else 1
+    pixel = math.gcd(spec.in_channels * spec.dtypes.input.itemsize * step, PAGE)
+    return spec.channels_last and spec.kernel_size[1] * pixels(spec, positions) > 8 * (PAGE // max(pixel, LINE))
 
 
 def fetched(spec: ConvSpec, cut: Blocking, positions: int) -> float:
@@ -202,12 +208,12 @@ def fetched(spec: ConvSpec, cut: Blocking, positions: int) -> float:
 
     None where what a row of outputs reads stays in the L1 cache, beside the panel.
     """
-    (depth, high, wide), extent, channels = spec.kernel_size, spec.kernel_extent[2], spec.weight_shape[2]
+    (depth, high, _), channels = spec.kernel_size, spec.weight_shape[2]
     itemsize = spec.dtypes.compute.itemsize
     if span(spec, 1, cut.columns) * itemsize + panel_bytes(spec, cut.NR) <= L1_BYTES:
         return 0.0
-    pixels, line = min(positions * wide, (positions - 1) * spec.stride[2] + extent), LINE / itemsize
-    return 0.5 * depth * high * channels * (pixels / line if spec.channels_last or turns(spec) else 1 + (pixels - 1) // line)
+    count, line = pixels(spec, positions), LINE / itemsize
+    return 0.5 * depth * high * channels * (count / line if spec.channels_last or turns(spec) else 1 + (count - 1) // line)
 
 
 def span(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -306,8 +312,8 @@ def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
     width = cut.NR * lanes(compute)
     panels = -(-spec.weight_shape[1] // width)
     finish = Epilogue(spec)
-    transposing = transpose(compute) if out == compute else None
-    turning = transpose(compute) if turns(spec) else None
+    transposing = to_rows(compute) if out == compute else None
+    turning = from_rows(compute) if turns(spec) else None
     packer, packer_frame = packing(whole, True).task() if unpacked else (0, None)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],

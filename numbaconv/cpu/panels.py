@@ -16,9 +16,9 @@ from numbaconv.cpu.frame import BASES, Frame, FrameType, arguments
 from numbaconv.cpu.intrinsics import address_of, invoke, keep
 from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
-from numbaconv.cpu.store import transpose
 from numbaconv.cpu.threads import Launch, Launcher
 from numbaconv.cpu.toom import Filter, weight_transform
+from numbaconv.cpu.transpose import from_rows
 from numbaconv.spec import Size
 
 __all__ = ["Packing", "pack_panel", "packing_seconds", "panels", "transformed_panels"]
@@ -96,7 +96,7 @@ class Packing:
     Parameters
     ----------
     task
-        Fills one panel of one group; takes the rows of weights, the panels, an address of :func:`transpose` or 0, and `sizes`.
+        Fills one panel of one group; takes the rows of weights, the panels, an address of :func:`from_rows` or 0, and `sizes`.
     weight_shape, packed_shape
         Of a weight, and of its panels ``(groups, panels, ..., width)``.
     dtype
@@ -136,7 +136,7 @@ class Packing:
         return address(self._task, types.int64, FrameType(signature)), Frame.of(args, (rows, packed))
 
     def _arguments(self, rows: np.ndarray, packed: np.ndarray) -> tuple[tuple, tuple]:
-        transposing = transpose(self._dtype).address if rows.dtype == self._dtype and has_vectors(self._dtype) else 0
+        transposing = from_rows(self._dtype).address if rows.dtype == self._dtype and has_vectors(self._dtype) else 0
         args = rows, packed, transposing, *self._sizes
         signature = strided(rows.dtype, 3), contiguous(self._dtype, packed.ndim), *[types.int64] * (1 + len(self._sizes))
         return args, signature

@@ -197,6 +197,13 @@ class Code:
             parts = [self.shuffle(a, b, both) for a, b in zip(parts[::2], parts[1::2], strict=True)]
         return parts[0]
 
+    def store_parts(self, value: Value, addresses: Sequence[Value]) -> None:
+        """So many equal parts of a vector to memory, the lowest lanes first."""
+        count = self.lanes // len(addresses)
+        for i, at in enumerate(addresses):
+            part = self.shuffle(value, value, range(i * count, (i + 1) * count)) if len(addresses) > 1 else value
+            self.builder.store(part.ir, self._pointer(at, part.ir.type), align=self.dtype.itemsize)
+
     def word(self, address: Value) -> Value:
         """The word at an address."""
         return Value(self, self.builder.load(self._pointer(address, _WORD), align=8))

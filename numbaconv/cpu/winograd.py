@@ -30,10 +30,11 @@ from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.panels import Packing, packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
-from numbaconv.cpu.store import finish, store, transpose
+from numbaconv.cpu.store import finish, store
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.toom import Filter, input_transform, output_transform
+from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
@@ -305,7 +306,8 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     counts = {a * b for a in (cut.lines, last_lines) for b in (cut.tiles, last_tiles)}
     cuts, kept = cuts_for(counts, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     finish = Epilogue(spec)
-    forth, back, across = input_transform(s.high, s.wide, compute), output_transform(s.high, s.wide, compute), transpose(compute)
+    forth, back = input_transform(s.high, s.wide, compute), output_transform(s.high, s.wide, compute)
+    turning, storing = from_rows(compute), to_rows(compute)
     plan = record(
         stride_d=spec.stride[0], dilation_d=spec.dilation[0], kernel_d=spec.kernel_size[0],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
@@ -313,7 +315,7 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
         lines=s.lines, tiles=s.tiles, elements=s.elements, pitch=s.pitch, chunk=min(s.pitch, 4 * lanes(compute)),
         mode=MODES[spec.padding_mode], same=input == compute, vector=lanes(compute) * compute.itemsize,
         plain=not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
-        transposing_in=across.address if input == compute else 0, transposing_out=across.address if out == compute else 0,
+        transposing_in=turning.address if input == compute else 0, transposing_out=storing.address if out == compute else 0,
         call_input=forth.address, call_output=back.address,
         task_lines=cut.lines, line_blocks=-(-lines // cut.lines), task_tiles=cut.tiles, column_blocks=-(-s.tiles // cut.tiles),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
@@ -327,7 +329,7 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
         bias, residual, _, activation = finish.arguments(ops)
         return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, forth, back, across)
+    return Kernel(launcher, collect, kept, forth, back, turning, storing)
 
 
 @lru_cache(maxsize=1024)
