@@ -86,7 +86,8 @@ def copy_channels_last(block, image, d, y0, x0, step_d, mode, same):
     channels, size_d, size_h, size_w = image.shape
     depth, rows, columns, pitch = block.shape
     low, high = inside(x0, columns, size_w)
-    whole = same and pitch == channels and image.strides[0] == image.itemsize and image.strides[3] == channels * image.itemsize
+    adjacent = channels == 1 or image.strides[0] == image.itemsize
+    whole = same and pitch == channels and adjacent and image.strides[3] == channels * image.itemsize
     for kd in range(depth):
         z = source(d + kd * step_d, size_d, mode)
         for i in range(rows):

@@ -185,19 +185,20 @@ def _even(total: int, part: int) -> int:
 def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, threads: int) -> float:
     """Predict the time of one call.
 
-    Tasks a thread, times what a task packs (0.15 ns an element and 10 ns a row; 0.8 ns an element where channels are
-    adjacent), multiplies (one fused multiply-add of a vector a cycle of 0.28 ns, 6 ns a tile) and stores (0.2 or 0.5 ns).
-    The cycle is that of a Zen 4 core whose bare microkernel ran at 115 GFLOP/s; the others are estimates, to be fitted.
+    Tasks a thread, times what a task packs (0.15 ns an element and 10 ns a row; 0.8 ns an element where inputs are not
+    neighbours), multiplies (one fused multiply-add of a vector a cycle of 0.28 ns, or two a vector of inputs, which lies across
+    cache lines; 6 ns a tile) and stores (0.45 ns).
     """
     down, right = halo(spec)
     _, out_h, out_w = spec.output_size
     outs, width = spec.weight_shape[1], tile.NR * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
     lines = planes(spec) * (rows + down)
-    packing = lines * (10e-9 + (columns + right) * (0.8e-9 if spec.channels_last else 0.15e-9 * scale))
+    packing = lines * (10e-9 + (columns + right) * (0.8e-9 if spec.channels_last or spec.stride[2] > 1 else 0.15e-9 * scale))
     tiles_of_task = -(-channels // tile.MR) * -(-((rows - 1) * (columns + right) + columns) // width)
-    multiplying = tiles_of_task * (6e-9 + math.prod(spec.weight_shape[2:]) * tile.MR * tile.NR * 0.28e-9)
-    storing = channels * rows * columns * (0.5e-9 if spec.channels_last else 0.2e-9 * scale)
+    cycles = max(tile.MR * tile.NR, 2 * tile.NR + tile.MR / 2)
+    multiplying = tiles_of_task * (6e-9 + math.prod(spec.weight_shape[2:]) * cycles * 0.28e-9)
+    storing = channels * rows * columns * 0.45e-9 * scale
     blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // rows) * -(-out_w // columns)
     return -(-blocks * -(-outs // channels) // threads) * (packing + 1.15 * multiplying + storing)
 

@@ -247,8 +247,9 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     cycles = sum(n * (tile_cycles(r, cut.NR, taps) + 0.5 * r * taps / vector) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
     beyond = max(0, workspace(spec, m, cut) - NEARBY)
-    far = (spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR)
-    rate = (0.015e-9 + 0.045e-9 * min(1, max(0, far))) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
+    far = min(1, max(0, (spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR)))
+    far *= 1 if cut.panels * width < spec.weight_shape[1] else 0.5  # threads that use the same weights wait for them once
+    rate = (0.015e-9 + 0.045e-9 * far) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
     arriving = cut.panels * weights * rate
     multiplying = max(multiplying, arriving) + 0.2 * min(multiplying, arriving)
     streaming = cut.panels * beyond * 0.05e-9 + beyond * 0.15e-9
