@@ -10,8 +10,9 @@ import numpy as np
 from numbaconv.cpu.jit import inner
 from numbaconv.cpu.microkernel import RUN
 
-__all__ = ["cuts_for", "even", "find_cut", "pieces", "tile_cycles", "tiles_of"]
+__all__ = ["L1_BYTES", "LINE", "cuts_for", "even", "find_cut", "pieces", "tile_cycles", "tiles_of"]
 
+L1_BYTES, LINE = 32 * 1024, 64  # of a cache, and of a line of it
 FEW = 20  # sums, at most, of which a run's end and the next one's beginning overlap
 
 

@@ -21,7 +21,7 @@ from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last, copy_transposed
-from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
+from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, keep
@@ -42,8 +42,7 @@ __all__ = ["DIRECT", "DIRECT_UNPACKED"]
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
 PANEL_BYTES = 1024 * 1024  # of weights that a task packs at once: an L2 cache
-L1_BYTES = 32 * 1024
-PAGE, LINE = 4096, 64  # bytes of what the sets of an L1 cache repeat after, and of a line of it
+PAGE = 4096  # bytes after which the sets of an L1 cache repeat
 TURNED = 16  # channels, at least, that are worth a transposition
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 

@@ -18,7 +18,7 @@ from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import aligned
-from numbaconv.cpu.cutting import cuts_for, even, find_cut, tiles_of
+from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
@@ -161,7 +161,10 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> list[Blocking]:
 
 
 def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
-    """Predict the time of one call: a cycle of 0.28 ns for each product of vectors, 20 and 2 a sum to start and end a tile."""
+    """Predict the time of one call.
+
+    That of its tiles, and half a cycle for each line of inputs which a tile reads anew, where the L1 cache does not hold them.
+    """
     outs, ins = spec.weight_shape[1:3]
     width = cut.NR * lanes(spec.dtypes.compute)
     positions = math.prod(spec.output_size)
@@ -171,8 +174,8 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
     total = 0.0
     for number, nr in zip(counts, vectors, strict=True):
         for panels, rows in tiles_of(cut.channels, cut.MR):
-            cycles = 20 + ins * max(8, rows * nr, nr + rows / 2) + 3 * rows * nr
-            total += number * panels * cycles
+            fetching = 0.5 * ins * (nr + 1) if ins * (nr + 1) * LINE > L1_BYTES else 0
+            total += number * panels * (tile_cycles(rows, nr, ins) + rows * nr + fetching)
     total += (rest > 0) * ins * 20
     total /= -(-positions // width)  # the mean tile
     count = -(-positions // width)
