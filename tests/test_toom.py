@@ -40,7 +40,14 @@ def test_filtering_is_a_correlation(axis):
 
 @pytest.mark.parametrize(
     ("axis", "products"),
-    [(Filter(4, 3), 6), (Filter(2, 3, 2), 5), (Filter(4, 3, 2), 9), (Filter(4, 5, 2), 11), (Filter(4, 9, 1, 3), 18), (Filter(1, 7), 7)],
+    [
+        (Filter(4, 3), 6),
+        (Filter(2, 3, 2), 5),
+        (Filter(4, 3, 2), 9),
+        (Filter(4, 5, 2), 11),
+        (Filter(4, 9, 1, 3), 18),
+        (Filter(1, 7), 7),
+    ],
     ids=str,
 )
 def test_how_many_products(axis, products):

@@ -15,7 +15,8 @@ def test_transpose(dtype, transpose):
     """Any size, from whole squares of vectors to less than one; what lies around the target stays as it was."""
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 8)(transpose(dtype).address)
     rng = np.random.default_rng(0)
-    sizes = [(1, 1), (16, 16), (32, 16), (1, 40), (40, 1), (0, 3), (3, 0), (17, 15), (9, 300), (300, 9), *rng.integers(1, 41, (150, 2)).tolist()]
+    sizes = [(1, 1), (16, 16), (32, 16), (1, 40), (40, 1), (0, 3), (3, 0), (17, 15), (9, 300), (300, 9)]
+    sizes += rng.integers(1, 41, (150, 2)).tolist()
     for rows, columns in sizes:
         more = rng.integers(0, 5, 2)
         source = random_array((rows, columns + more[0]), dtype, rows)

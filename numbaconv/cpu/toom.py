@@ -156,10 +156,13 @@ def output_transform(high: Filter, wide: Filter, dtype: np.dtype) -> Any:
     from a row of it to the next and from a column to the next, and how many vectors of channels lie side by side in both.
     """
     down, across = transforms(high)[0], transforms(wide)[0]
+
     def emit(code: Code, source: Value, element: Value, target: Value, row: Value, column: Value, vectors: Value) -> None:
         with code.loop(vectors) as v:
             at = source + v * code.bytes
-            grid = [[code.load(at + element * (i * wide.products + j)) for j in range(wide.products)] for i in range(high.products)]
+            grid = [
+                [code.load(at + element * (i * wide.products + j)) for j in range(wide.products)] for i in range(high.products)
+            ]
             _store(code, _sandwich(down, grid, across), target + v * code.bytes, row, column)
 
     return vector_function(emit, dtype, *high, *wide)

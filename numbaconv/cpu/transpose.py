@@ -48,9 +48,7 @@ def _from_rows(
             _block(code, words, (code.lanes, code.lanes), r, c)
 
 
-def _to_rows(
-    code: Code, source: Value, source_row: Value, rows: Value, columns: Value, target: Value, target_row: Value
-) -> None:
+def _to_rows(code: Code, source: Value, source_row: Value, rows: Value, columns: Value, target: Value, target_row: Value) -> None:
     words, half = (source, source_row, rows, columns, target, target_row), _half(code)
     with code.either(target_row, code.round_up(target_row, CROWDED)) as (crowded, spread):
         for branch, wide in ((crowded, half), (spread, code.lanes)):
@@ -94,9 +92,7 @@ def _transpose_whole(code: Code, shape: tuple[int, int], at: Value, source_row: 
             code.store_parts(vector, [to + target_row * (first + i) for first in firsts])
 
 
-def _transpose_part(
-    code: Code, at: Value, source_row: Value, height: Value, width: Value, to: Value, target_row: Value
-) -> None:
+def _transpose_part(code: Code, at: Value, source_row: Value, height: Value, width: Value, to: Value, target_row: Value) -> None:
     """Transpose at most a vector of rows and columns: rows beyond are the last one again."""
     rows = [at + source_row * code.smaller(code.constant(i), height - 1) for i in range(code.lanes)]
     columns = [to + target_row * code.smaller(code.constant(i), width - 1) for i in range(code.lanes)]

@@ -240,9 +240,8 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     count = cut.lines * cut.tiles
     weights = s.elements * taps * width * itemsize
     heights = -(-cut.lines // s.lines), min(cut.lines, s.lines)  # of images, and of lines in each
-    copied = heights[0] * depth * math.prod(
-        (n - 1) * axis.step + axis.extent for n, axis in zip((heights[1], cut.tiles), (s.high, s.wide), strict=True)
-    )
+    sides = [(n - 1) * axis.step + axis.extent for n, axis in zip((heights[1], cut.tiles), (s.high, s.wide), strict=True)]
+    copied = heights[0] * math.prod(sides) * depth
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
     cycles = sum(n * (tile_cycles(r, cut.NR, taps) + 0.5 * r * taps / vector) for n, r in tiles_of(count, cut.MR))
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
