@@ -15,8 +15,9 @@ __all__ = ["conv1d_input", "conv1d_weight", "conv2d_input", "conv2d_weight", "co
 
 
 def conv2d_input(
-    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv2d`` with respect to its input.
 
     Parameters
@@ -29,6 +30,8 @@ def conv2d_input(
         The gradient with respect to the result.
     stride, padding, dilation, groups
         Those of :func:`numbaconv.conv2d`, words and pairs too.
+    algorithm
+        That of the convolution which computes the gradient, as of :func:`numbaconv.conv2d`.
 
     Returns
     -------
@@ -40,12 +43,13 @@ def conv2d_input(
     ValueError, TypeError, BackendUnavailableError
         As :func:`numbaconv.conv2d`; also if the shapes do not belong together.
     """
-    return _input(2, input_size, weight, grad_output, stride, padding, dilation, groups)
+    return _input(2, input_size, weight, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
 def conv2d_weight(
-    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv2d`` with respect to its weight.
 
     Parameters
@@ -58,6 +62,8 @@ def conv2d_weight(
         The gradient with respect to the result.
     stride, padding, dilation, groups
         Those of :func:`numbaconv.conv2d`, words and pairs too.
+    algorithm
+        That of the convolution which computes the gradient, as of :func:`numbaconv.conv2d`.
 
     Returns
     -------
@@ -69,44 +75,48 @@ def conv2d_weight(
     ValueError, TypeError, BackendUnavailableError
         As :func:`numbaconv.conv2d`; also if the shapes do not belong together.
     """
-    return _weight(2, input, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(2, input, weight_size, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
 def conv1d_input(
-    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv1d`` with respect to its input; see :func:`conv2d_input`."""
-    return _input(1, input_size, weight, grad_output, stride, padding, dilation, groups)
+    return _input(1, input_size, weight, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
 def conv1d_weight(
-    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv1d`` with respect to its weight; see :func:`conv2d_weight`."""
-    return _weight(1, input, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(1, input, weight_size, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
 def conv3d_input(
-    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input_size: Any, weight: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv3d`` with respect to its input; see :func:`conv2d_input`."""
-    return _input(3, input_size, weight, grad_output, stride, padding, dilation, groups)
+    return _input(3, input_size, weight, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
 def conv3d_weight(
-    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-) -> Any:
+    input: Any, weight_size: Any, grad_output: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    *, algorithm: str = "auto",
+) -> Any:  # fmt: skip
     """Gradient of ``conv3d`` with respect to its weight; see :func:`conv2d_weight`."""
-    return _weight(3, input, weight_size, grad_output, stride, padding, dilation, groups)
+    return _weight(3, input, weight_size, grad_output, stride, padding, dilation, groups, algorithm=algorithm)
 
 
-def _input(ndim: int, input_size: Any, weight: Any, grad_output: Any, *geometry: Any) -> Any:
-    options = ConvOptions(*geometry)._replace(size=_hashable(input_size))
+def _input(ndim: int, input_size: Any, weight: Any, grad_output: Any, *geometry: Any, algorithm: str) -> Any:
+    options = ConvOptions(*geometry)._replace(size=_hashable(input_size), algorithm=algorithm)
     return convolve("input_gradient", ndim, Call(grad_output, weight), options)
 
 
-def _weight(ndim: int, input: Any, weight_size: Any, grad_output: Any, *geometry: Any) -> Any:
-    options = ConvOptions(*geometry)._replace(size=_hashable(weight_size))
+def _weight(ndim: int, input: Any, weight_size: Any, grad_output: Any, *geometry: Any, algorithm: str) -> Any:
+    options = ConvOptions(*geometry)._replace(size=_hashable(weight_size), algorithm=algorithm)
     return convolve("weight_gradient", ndim, Call(input, grad_output), options)
 
 

@@ -49,8 +49,9 @@ def result_like(call, dtype):
 
 
 def gradients(call, x, w, g):
-    """Both gradients by this library."""
-    return GRAD_INPUT[call.ndim](x.shape, w, g, **call.options), GRAD_WEIGHT[call.ndim](x, w.shape, g, **call.options)
+    """Both gradients by this library, by sums of the products themselves, of which an element's error has a bound of its own."""
+    options = {**call.options, "algorithm": "accurate"}
+    return GRAD_INPUT[call.ndim](x.shape, w, g, **options), GRAD_WEIGHT[call.ndim](x, w.shape, g, **options)
 
 
 def check(call, dtype, order=lambda a: a, backend="cpu"):
@@ -364,3 +365,16 @@ def test_geometries_that_a_size_alone_does_not_tell_apart():
         identity = np.eye(n)[:, None]
         rows = correlate(identity, w, 4, pads_in_full(padding, (n,), (3,)))
         np.testing.assert_allclose(gradient.ravel(), rows[:, 0] @ g[0, 0, :size], rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("function", [nc.grad.conv2d_input, nc.grad.conv2d_weight])
+def test_a_named_algorithm(function):
+    x, w, g = (
+        random_array((2, 8, 9, 9), np.float64),
+        random_array((8, 8, 3, 3), np.float64),
+        random_array((2, 8, 7, 7), np.float64),
+    )
+    args = (x.shape, w, g) if function is nc.grad.conv2d_input else (x, w.shape, g)
+    np.testing.assert_allclose(function(*args, algorithm="winograd2"), function(*args, algorithm="accurate"), rtol=0, atol=1e-12)
+    with pytest.raises(ValueError, match=r"^algorithm: "):
+        function(*args, algorithm="fastest")
