@@ -225,8 +225,8 @@ def test_any_memory_gives_the_same_bits(name, order):
     arrays = operands(case((2, 3, 7, 8), (4, 3, 3, 3), bias=True, residual=True), np.float32)
     moved = {**arrays, name: MEMORY[order](arrays[name])}
     np.testing.assert_array_equal(moved[name], arrays[name])
-    result = conv2d(moved)
-    np.testing.assert_array_equal(result, conv2d(arrays))
+    result = conv2d(moved, algorithm="direct")  # another order in memory may be faster by another algorithm
+    np.testing.assert_array_equal(result, conv2d(arrays, algorithm="direct"))
     assert result.dtype.isnative
 
 

@@ -46,9 +46,10 @@ def test_equals_the_function_bit_for_bit(problem, dtype):
 @given(convolutions())
 @settings(max_examples=100)
 def test_equals_the_function_on_random_problems(problem):
-    arrays = operands(problem, np.float32)
-    op, late = prepare(arrays, **problem.options)
-    np.testing.assert_array_equal(op(**late), conv2d(arrays, **problem.options))
+    """By one algorithm: a function, which packs each time, may choose another."""
+    arrays, options = operands(problem, np.float32), {**problem.options, "algorithm": "direct"}
+    op, late = prepare(arrays, **options)
+    np.testing.assert_array_equal(op(**late), conv2d(arrays, **options))
 
 
 def test_arguments_are_in_the_functions_order():
