@@ -43,7 +43,7 @@ class Algorithm:
     cost
         Predicted seconds of one call, from a formula that its module states.
     pack
-        Brings a canonical weight into the form that the kernel reads.
+        Brings a canonical weight into the form that the kernel reads, on a stream if it is on a device.
     prepare
         Fixes everything that depends on the problem alone and returns the function that computes.
     sums_directly
@@ -59,7 +59,7 @@ class Algorithm:
     summary: str
     why_not: Callable[[ConvSpec], str | None]
     cost: Callable[[ConvSpec], float]
-    pack: Callable[[ConvSpec, np.ndarray], Any]
+    pack: Callable[[ConvSpec, np.ndarray, Any], Any]
     prepare: Callable[[ConvSpec], Runner]
     packing_cost: Callable[[ConvSpec], float] = lambda spec: 0.0
     sums_directly: bool = True

@@ -72,6 +72,9 @@ class Memory(Protocol):
     def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
         """Return the view of a conjugated copy of what `view` shows."""
 
+    def settle(self, stream: Any) -> None:
+        """Wait until what was begun on a stream is done."""
+
 
 class _Host:
     """NumPy's memory."""
@@ -102,6 +105,9 @@ class _Host:
 
     def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
         return np.conjugate(view)
+
+    def settle(self, stream: Any) -> None:
+        pass
 
 
 HOST: Memory = _Host()

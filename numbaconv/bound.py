@@ -59,10 +59,10 @@ class Planned:
         return zip(self.problem.parts, self.plans, strict=True)
 
 
-def pack(planned: Planned, weight: np.ndarray) -> list[Any]:
+def pack(planned: Planned, weight: np.ndarray, stream: Any = None) -> list[Any]:
     """Bring a weight into the form that the algorithm of each part reads."""
     view = planned.problem.view_weight(weight)
-    return [plan.algorithm.pack(plan.spec, view[part.weight]) for part, plan in planned]
+    return [plan.algorithm.pack(plan.spec, view[part.weight], stream) for part, plan in planned]
 
 
 class Bound:
@@ -113,7 +113,7 @@ def bind(
     addend = None if bias is None else arrays.view_bias(bias, problem.groups)
     steps = []
     for number, (part, plan) in enumerate(planned):
-        now = packed[number] if packed is not None else plan.algorithm.pack(plan.spec, weights[part.weight])
+        now = packed[number] if packed is not None else plan.algorithm.pack(plan.spec, weights[part.weight], None)
         views = Operands(inputs[part.input], now, addend, None, results[part.output])
         bases = (input, None, result, None) if packed is not None else (input, now, result, bias)
         step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
@@ -141,7 +141,7 @@ def _packing(step: Step, plan: Plan, view: View) -> Step:
     pack, spec = plan.algorithm.pack, plan.spec
 
     def packing(input: np.ndarray, weight: Any, result: np.ndarray, bias: np.ndarray | None) -> None:
-        step(input, pack(spec, view(weight)), result, bias)
+        step(input, pack(spec, view(weight), None), result, bias)
 
     return packing
 

@@ -38,6 +38,7 @@ __all__ = [
     "memory_of",
     "move",
     "plan_specs",
+    "settle",
 ]
 
 _MEMORIES: dict[Place, Memory] = {"host": HOST, "cuda": cuda.MEMORY}
@@ -53,7 +54,7 @@ ARGUMENTS = {
     "weight_gradient": ("input", "grad_output", "bias", "residual"),
 }
 OPTIONAL = ("bias", "residual")
-Packer = Callable[[Planned, np.ndarray], list[Any]]
+Packer = Callable[[Planned, np.ndarray, Any], list[Any]]
 _bound = Memo()
 _SIMPLE = frozenset((int, str, type(None), type))
 
@@ -165,13 +166,18 @@ def _run(planned: Planned, memory: Memory, views: Views, result: np.ndarray, pac
     bias = None if views.bias is None else arrays.view_bias(views.bias, problem.groups)
     residual = None if views.residual is None else problem.view_output(views.residual)
     runners = [plan.run for plan in planned.plans]  # all compiled before anything is written
-    weights = pack(planned, views.weight)
+    weights = pack(planned, views.weight, stream)
     for part, run, weight in zip(problem.parts, runners, weights, strict=True):
         rest = None if residual is None else residual[part.output]
         run(Operands(input[part.input], weight, bias, rest, output[part.output], stream))
 
 
 # ---------------------------------------------------------------- places
+
+
+def settle(planned: Planned, stream: Any) -> None:
+    """Wait until what was begun on a stream, where the plan computes, is done."""
+    _MEMORIES[planned.backend.place].settle(stream)
 
 
 def _brought(array: Any, argument: str, home: Place, target: Place, stream: Any) -> Any:

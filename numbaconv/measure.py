@@ -122,7 +122,7 @@ def measure(spec: ConvSpec) -> dict[str, float]:
     def call(prepared: Any, packed: Any) -> Callable[[], None]:
         return lambda: prepared(operands._replace(weight=packed))
 
-    calls = [call(a.prepare(spec), a.pack(spec, weight)) for a in algorithms]
+    calls = [call(a.prepare(spec), a.pack(spec, weight, None)) for a in algorithms]
     return dict(zip([a.name for a in algorithms], interleaved(*calls), strict=True))
 
 

@@ -69,7 +69,7 @@ class Prepared:
         call = Call(input, weight, bias, residual, out)
         result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, self._pack)
         if key is not None and planned is not None:
-            bound = bind(planned, input, weight, bias, self._pack(planned, weight))
+            bound = bind(planned, input, weight, bias, self._pack(planned, weight, None))
             if bound is not None:
                 self._bound.remember(key, bound)
         return result
@@ -88,11 +88,12 @@ class Prepared:
             self._owned[place] = tuple(None if a is None else move(a, "weight", place) for a in pair)  # type: ignore[assignment]
         return self._owned[place]
 
-    def _pack(self, planned: Planned, weight: np.ndarray) -> list[Any]:
+    def _pack(self, planned: Planned, weight: np.ndarray, stream: Any) -> list[Any]:
         """What the plan's algorithms made of the weight, made once for each way of taking and computing it."""
         key = planned.packed_form
         if key not in self._packed:
-            self._packed[key] = pack(planned, weight)
+            self._packed[key] = pack(planned, weight, stream)
+            execute.settle(planned, stream)  # as later calls may use other streams
         return self._packed[key]
 
     def __repr__(self) -> str:

@@ -85,7 +85,7 @@ ALGORITHMS = (
         summary="plain NumPy, one tap at a time",
         why_not=lambda spec: None,
         cost=_cost,
-        pack=lambda spec, weight: weight.astype(spec.dtypes.compute),
+        pack=lambda spec, weight, stream: weight.astype(spec.dtypes.compute),
         prepare=_prepare,
     ),
 )

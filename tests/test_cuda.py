@@ -18,6 +18,7 @@ from numbaconv.cuda.geometry import geometry
 
 TESTS = Path(__file__).parent
 MISSING = why_unavailable()
+SHARED = re.compile(r"\.shared \.align .*\[(\d+)\];", re.MULTILINE)
 
 
 def test_simulator():
@@ -53,18 +54,19 @@ def check_assembly(function, args, cc):
     assert not re.search(r"\b(ld|st)\.local\b", ptx)
     assert not re.search(r"^\s*(ld|st)(\.[vbfus]\d+)+\s", ptx, re.MULTILINE), "an address of unknown kind"
     assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", log), log
-    return ptx, int(re.search(r"Used (\d+) registers", log)[1])
+    return ptx, int(re.search(r"Used (\d+) registers", log)[1]), sum(map(int, SHARED.findall(ptx)))
 
 
-def example(dtype):
-    """The arguments of a kernel for one spec of a dtype, with everything in it."""
+def example(dtype, packed=False):
+    """The arguments of a kernel for one spec of a dtype, with everything in it; a weight packed or as it is."""
     from numbaconv.options import ConvOptions
     from numbaconv.spec import ArraySpec, normalise
 
     shapes = ((1, 2, 5, 5), (3, 2, 3, 3), (3,), (1, 3, 3, 3))
     spec, _ = normalise(2, *(ArraySpec(shape, np.dtype(dtype)) for shape in shapes), ConvOptions())
     empty = np.zeros((1,) * 6, dtype)
-    ops = Operands(empty, empty, empty[0, 0, 0, 0], empty, np.zeros((1,) * 6, spec.dtypes.out))
+    weight = empty.astype(spec.dtypes.compute) if packed else empty
+    ops = Operands(empty, weight, empty[0, 0, 0, 0], empty, np.zeros((1,) * 6, spec.dtypes.out))
     return launch.arguments(ops, geometry(spec)), spec.dtypes.compute
 
 
@@ -82,12 +84,66 @@ def test_kernels_assemble(name, cc, dtype):
     from numbaconv.cuda.kernels.tiled import tiled
 
     args, compute = example(dtype)
-    ptx, registers = check_assembly({"direct": direct, "tiled": tiled}[name](from_dtype(compute)), args, cc)
+    ptx, registers, _ = check_assembly({"direct": direct, "tiled": tiled}[name](from_dtype(compute)), args, cc)
     assert registers * {"direct": 256, "tiled": 2 * 128}[name] <= 65536, "fewer blocks in a multiprocessor than intended"
     if name == "tiled":
         assert ptx.count("bar.sync") >= 2
     if name == "tiled" and dtype == "float32":
         assert "ld.shared.v4.f32" in ptx
+
+
+# Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory.
+GEMM_RESOURCES = {
+    ("float32", (8, 8)): (176, 16640),
+    ("float32", (8, 4)): (160, 16640),
+    ("float32", (4, 8)): (160, 16640),
+    ("float32", (4, 4)): (128, 16640),
+    ("float64", (8, 4)): (200, 33280),
+    ("complex64", (4, 4)): (176, 33280),
+    ("int8", (8, 8)): (176, 16640),
+    ("float16", (8, 8)): (176, 16640),
+}
+
+
+@pytest.mark.parametrize(
+    ("cc", "dtype", "tile"),
+    [((7, 5), "float32", (8, 8)), ((9, 0), "float32", (8, 8)), *(((8, 0), *one) for one in GEMM_RESOURCES)],
+)
+def test_implicit_gemm_assembles(dtype, tile, cc):
+    from numba import from_dtype
+
+    from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
+
+    args, compute = example(dtype, packed=True)
+    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile), args, cc)
+    most, bytes_of_block = GEMM_RESOURCES[dtype, tile]
+    assert registers <= most
+    assert shared == bytes_of_block
+    assert ptx.count("bar.sync") >= 2
+    if dtype == "float32" and tile == (8, 8):
+        assert ptx.count("ld.shared.v4.f32") == 4, "a step's 16 operands come as 4 vectors"
+
+
+TENSOR_RESOURCES = {
+    ((2, 4, 4, 4), "tf32"): (184, 49152),
+    ((2, 4, 4, 4), "f16"): (184, 49152),
+    ((4, 2, 2, 4), "tf32"): (176, 36864),
+    ((2, 2, 2, 4), "tf32"): (176, 24576),
+    ((2, 2, 2, 2), "f16"): (168, 18432),
+}
+
+
+@pytest.mark.parametrize(("cc", "tile", "kind"), [((8, 0), (2, 4, 4, 4), "tf32"), *(((9, 0), *one) for one in TENSOR_RESOURCES)])
+def test_tensor_gemm_assembles(tile, kind, cc):
+    from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
+
+    args, _ = example("float32" if kind == "tf32" else "float16")
+    ptx, registers, shared = check_assembly(tensor_gemm(kind, {"tf32": 4, "f16": 2}[kind], *tile), args, cc)
+    most, bytes_of_block = TENSOR_RESOURCES[tile, kind]
+    assert registers <= most
+    assert shared == bytes_of_block <= 48 * 1024
+    assert ptx.count("mma.sync") == 2 * tile[2] * tile[3], "two products of 32 bytes for each pair of fragments"
+    assert ptx.count("cp.async.cg") >= 2
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -98,7 +154,7 @@ def test_activations_assemble(activation):
 
     args, _ = example("float32")
     plain, _ = assembled(tiled(float32), args, (8, 0))
-    ptx, registers = check_assembly(tiled(float32, SCALARS[activation]), args, (8, 0))
+    ptx, registers, _ = check_assembly(tiled(float32, SCALARS[activation]), args, (8, 0))
     assert ptx != plain
     assert registers * 128 <= 65536
 
@@ -218,7 +274,7 @@ def gpu():
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int8", "float16"])
 @pytest.mark.parametrize("case", GPU_GRID, ids=str)
-@pytest.mark.parametrize("algorithm", [a.name for a in ALGORITHMS])
+@pytest.mark.parametrize("algorithm", [a.name for a in ALGORITHMS if a.name != "tensor_gemm"])
 def test_gpu_conforms(gpu, algorithm, case, dtype):
     arrays = operands(case, dtype)
     result = nc.conv2d(**{name: gpu.to_device(a) for name, a in arrays.items()}, algorithm=algorithm, **case.options)
@@ -228,6 +284,23 @@ def test_gpu_conforms(gpu, algorithm, case, dtype):
         np.testing.assert_allclose(result, nc.conv2d(**arrays, **case.options, backend="reference"), rtol=2e-3, atol=2e-2)
     else:
         assert_conforms(result, arrays, case.options)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "precision"), [("float32", "tf32"), ("float16", "ieee")])
+@pytest.mark.parametrize("case", GPU_GRID, ids=str)
+def test_gpu_tensor_cores(gpu, case, dtype, precision):
+    arrays = operands(case, dtype)
+    given = {name: gpu.to_device(a) for name, a in arrays.items()}
+    result = nc.conv2d(**given, algorithm="tensor_gemm", precision=precision, **case.options).copy_to_host()
+    wide = {name: a.astype(np.float64) for name, a in arrays.items()}
+    exact = nc.conv2d(**wide, **case.options, backend="reference")
+    magnitude = nc.conv2d(**{name: abs(a) for name, a in wide.items()}, **case.options, backend="reference")
+    terms = max(1, np.prod(arrays["weight"].shape[1:]))
+    allowed = (
+        (2.0**-10 + terms * 2.0**-23) * magnitude if dtype == "float32" else 2.0**-11 * abs(exact) + terms * 2.0**-22 * magnitude
+    )
+    assert (abs(result - exact) <= allowed + 2.0**-24).all()
 
 
 @pytest.mark.gpu

@@ -194,7 +194,7 @@ DEPTHWISE = Algorithm(
     summary="filters every channel in place, several rows or pixels at once",
     why_not=why_not,
     cost=cost,
-    pack=pack,
+    pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

@@ -196,7 +196,7 @@ DEPTHWISE_BLOCKED = Algorithm(
     summary="filters vectors of channels, transposed on the way in and out",
     why_not=why_not,
     cost=cost,
-    pack=pack,
+    pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

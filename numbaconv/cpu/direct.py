@@ -360,7 +360,7 @@ DIRECT = Algorithm(
     summary="microkernel with lanes along output channels, on the input as it lies or a padded copy; real numbers",
     why_not=why_not,
     cost=cost,
-    pack=lambda spec, weight: packing(spec)(weight),
+    pack=lambda spec, weight, stream: packing(spec)(weight),
     prepare=prepare,
     packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
     packing=lambda spec: blocking(spec).NR,
@@ -372,7 +372,7 @@ DIRECT_UNPACKED = Algorithm(
     summary="as direct, but each task packs the weights that it uses: for large weights that are used once",
     why_not=why_not_unpacked,
     cost=lambda spec: cost(spec, unpacked=True),
-    pack=lambda spec, weight: packing(spec, True).deferred(weight),
+    pack=lambda spec, weight, stream: packing(spec, True).deferred(weight),
     prepare=lambda spec: prepare(spec, unpacked=True),
     packing_cost=lambda spec: 6e-6,  # to say where the weights are
     packing=lambda spec: blocking(spec, True).NR,

@@ -224,7 +224,7 @@ ROWS = Algorithm(
     summary="gathers bundles of taps into rows and adds them to rows of sums; any problem",
     why_not=lambda spec: None,
     cost=cost,
-    pack=pack,
+    pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
     packing_cost=lambda spec: 1e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

@@ -354,7 +354,7 @@ def winograd(m: int) -> Algorithm:
         summary=f"F({m} x {m}, k x k), transformed and multiplied block by block in the L2 cache",
         why_not=lambda spec: why_not(spec, m),
         cost=lambda spec: 5e-6 + blocking(spec, m).seconds,
-        pack=lambda spec, weight: packing(spec, m)(weight),
+        pack=lambda spec, weight, stream: packing(spec, m)(weight),
         prepare=lambda spec: prepare(spec, m),
         packing_cost=lambda spec: packing_cost(spec, m),
         sums_directly=False,

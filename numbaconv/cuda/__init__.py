@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from numbaconv.cuda.direct import DIRECT
+from numbaconv.cuda.implicit_gemm import IMPLICIT_GEMM
 from numbaconv.cuda.memory import DEVICE as MEMORY
 from numbaconv.cuda.target import why_unavailable
+from numbaconv.cuda.tensor_gemm import TENSOR_GEMM
 from numbaconv.cuda.tiled import TILED
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS = (TILED, DIRECT)
+ALGORITHMS = (TENSOR_GEMM, IMPLICIT_GEMM, TILED, DIRECT)

@@ -42,6 +42,6 @@ DIRECT = Algorithm(
     summary="one thread an output element; any problem",
     why_not=unsupported,
     cost=cost,
-    pack=lambda spec, weight: weight,
+    pack=lambda spec, weight, stream: weight,
     prepare=prepare,
 )

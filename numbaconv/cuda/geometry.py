@@ -10,8 +10,8 @@ from numbaconv import dtypes
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "CIRCULAR", "REFLECT", "REPLICATE", "ROWS", "SHARED_BYTES", "ZEROS", "Geometry", "Strides", "geometry",
-    "outs_per_thread", "unsupported",
+    "CIRCULAR", "KC", "LANES", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES", "SUB", "THREADS_OF_GEMM",
+    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "unsupported",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -20,6 +20,14 @@ MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular":
 # The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
 ROWS = 4
 SHARED_BYTES = 48 * 1024
+
+# Implicit GEMM: the threads of a block along pixels and along channels, the neighbouring sums of a thread along each, which are
+# read as one vector, and how many input channels are multiplied in a step.
+LANES, SUB, KC = 16, 4, 8
+THREADS_OF_GEMM = LANES * LANES
+
+# The same on tensor cores: the bytes of a row of input channels in a step, and how many steps are under way at a time.
+ROW_BYTES, STAGES = 64, 3
 
 
 class Geometry(NamedTuple):

@@ -11,7 +11,7 @@ from numbaconv.cuda.launch import as_stream, launch
 from numbaconv.cuda.shadow import cast_shadow, element_strides, lend
 from numbaconv.spec import Size
 
-__all__ = ["DEVICE"]
+__all__ = ["DEVICE", "packed"]
 
 THREADS = 256
 
@@ -66,6 +66,20 @@ class _Device:
         target = cast_shadow(self.empty(view.shape, view.dtype, None, stream), "result")
         _copy(target, view, stream, conjugate=True)
         return target
+
+    def settle(self, stream: Any) -> None:
+        from numba import cuda
+
+        (as_stream(stream) or cuda.default_stream()).synchronize()
+
+
+def packed(view: np.ndarray, dtype: np.dtype, stream: Any, alignment: int = 1) -> np.ndarray:
+    """Return the shadow of a copy in C order, in memory of its own, its rows on multiples of so many bytes."""
+    many = max(1, alignment // dtype.itemsize)
+    target = cast_shadow(DEVICE.empty((*view.shape[:-1], -(-view.shape[-1] // many) * many), dtype, None, stream), "weight")
+    target = target[..., : view.shape[-1]]
+    _copy(target, view, stream)
+    return target
 
 
 def _stream_of(array: Any) -> Any:

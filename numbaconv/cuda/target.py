@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["BANDWIDTH", "LATENCY", "RATE", "simulated", "why_unavailable"]
+__all__ = ["BANDWIDTH", "LATENCY", "MULTIPROCESSORS", "RATE", "TENSOR_RATE", "capability", "simulated", "why_unavailable"]
 
 # A present-day data-centre GPU, in order of magnitude and unmeasured: float32 operations and bytes a second, seconds a launch.
 # They rank the kernels of this backend, no more.
 RATE = 3e13
 BANDWIDTH = 2e12
 LATENCY = 2e-5
+MULTIPROCESSORS = 132
+TENSOR_RATE = 1e15  # of 16-bit numbers; tf32 has half of it
 
 _EXTRAS = 'pip install "numbaconv[cuda13]" (or "numbaconv[cuda12]" for a CUDA 12 driver)'
 
@@ -32,6 +34,13 @@ def why_unavailable() -> str | None:
     if error is None:
         return f"the CUDA toolkit's compiler library nvvm is missing; {_EXTRAS} brings it"
     return f"no usable NVIDIA driver or GPU was found ({_one_line(error)})"
+
+
+def capability() -> tuple[int, int]:
+    """The compute capability of the current GPU; the simulator has all."""
+    from numba import cuda
+
+    return (99, 0) if simulated() else tuple(cuda.get_current_device().compute_capability)
 
 
 def simulated() -> bool:

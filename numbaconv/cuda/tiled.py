@@ -93,6 +93,6 @@ TILED = Algorithm(
     summary="a block of threads computes a tile of pixels and channels from shared memory",
     why_not=why_not,
     cost=cost,
-    pack=lambda spec, weight: weight,
+    pack=lambda spec, weight, stream: weight,
     prepare=prepare,
 )

@@ -13,7 +13,8 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import direct, launch, tiled
+    from numbaconv.cuda import direct, implicit_gemm, launch, tensor_gemm, tiled
+    from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
 
     # A thread of the simulator's is one of Python's, and waits for others at every barrier.
@@ -23,6 +24,11 @@ if SIMULATED:
     direct.THREADS, launch.MOST_BLOCKS = 8, 5
     tiled.THREADS, tiled.WIDEST, tiled.HIGHEST = 8, 2, 2
     tiled.SHARED_BYTES = tiled_kernels.SHARED_BYTES = 1536
+    for module in (implicit_gemm, gemm_kernels):
+        module.KC, module.LANES, module.THREADS_OF_GEMM = 2, 2, 4
+    gemm_kernels.SUB = 1
+    tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
+    implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
 
     # The simulator allocates a block's shared array when the first thread asks, without a lock: two threads may get two.
     from numba.cuda.simulator.kernelapi import FakeCUDAShared, numpy_support
