@@ -186,7 +186,7 @@ def test_three_axes(x_shape, w_shape, stride, padding, dilation, mode, backend, 
     spec, row = canonical_spec(x, w, stride, padding, dilation, mode), find_algorithm(backend, algorithm)
     if row.why_not(spec) is None:
         result = np.empty(spec.output_shape, np.float32)
-        row.prepare(spec)(Operands(x, row.pack(spec, w), None, None, result))
+        row.prepare(spec)(Operands(x, row.pack(spec, w, None), None, None, result))
         magnitude = reference.correlate(spec, abs(x), abs(w)).max()
         tolerance = 0 if row.sums_directly else allowed_error(magnitude, w[0, 0].size, x.dtype, sums_directly=False)
         np.testing.assert_allclose(result, reference.correlate(spec, x, w), rtol=0, atol=tolerance)
