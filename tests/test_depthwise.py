@@ -19,6 +19,11 @@ FIRST = [
     case((1, 3, 19, 50), (3, 1, 3, 3), groups=3, padding=2, dilation=2),
     case((1, 3, 19, 50), (3, 1, 3, 3), groups=3, padding=3, dilation=3, stride=2),
     case((1, 3, 9, 98), (3, 1, 3, 3), groups=3, padding=2, dilation=2, stride=2),
+    # Few channels, channels last: the pixels of a row are one row.
+    case((2, 9, 150, 3), (3, 1, 3, 3), groups=3, padding=1, layout="NHWC", bias=True, residual=True, activation="relu"),
+    case((1, 20, 70, 2), (2, 1, 5, 5), groups=2, padding=(2, 1), stride=(2, 1), layout="NHWC", bias=True),
+    case((1, 9, 90, 12), (12, 1, 3, 3), groups=12, padding=2, dilation=2, layout="NHWC", bias=True),
+    case((1, 9, 7, 6), (6, 1, 3, 3), groups=6, padding=1, layout="NHWC"),
     case((1, 3, 9, 20), (3, 1, 1, 3), groups=3, padding=(0, 17), dilation=(1, 17), stride=(1, 2)),
     case((1, 3, 9, 99), (3, 1, 2, 4), groups=3, padding=((1, 0), (1, 2)), stride=2),
     case((1, 3, 9, 98), (3, 1, 5, 9), groups=3, padding=((1, 0), (0, 4)), stride=2),
@@ -152,3 +157,18 @@ def test_what_they_do_not_take(problem, words, blocked):
         assert reason in why_not(arrays, options)
         with pytest.raises(ValueError, match=r"^algorithm: "):
             conv2d(arrays, **options)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_channels_last_in_strided_memory(channels):
+    x, w = random_array((2, 9, 60, channels), np.float32), random_array((channels, 1, 3, 3), np.float32)
+    op = nc.Conv2d(w, groups=channels, layout="NHWC", algorithm="depthwise", backend="cpu")
+    expected = nc.conv2d(x, w, groups=channels, layout="NHWC", backend="reference")
+    for axis in (1, 2, 3):
+        apart = np.repeat(x, 2, axis)[(slice(None),) * axis + (slice(None, None, 2),)]
+        np.testing.assert_allclose(op(apart), expected, rtol=1e-4, atol=1e-5)
+        whole = np.full(np.multiply(expected.shape, np.where(np.arange(4) == axis, 2, 1)), 9, np.float32)
+        out, between = (whole[(slice(None),) * axis + (slice(i, None, 2),)] for i in (1, 0))
+        assert op(x, out=out) is out
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+        assert (between == 9).all()

@@ -8,6 +8,8 @@ which padding is zeros that lie elsewhere.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numba
 import numpy as np
@@ -31,6 +33,7 @@ __all__ = ["DEPTHWISE"]
 ROWS, FEW_ROWS = 4, 2  # of outputs at once, channels first; fewer for small kernels of stride 2, whose rows share little
 LAST_ROWS = 8  # of a task, channels last
 TAPS = 64  # of a kernel, at most
+ROW_VECTORS = 3  # after which the channels of a row of pixels begin anew, at most
 PLANES = 4096  # outputs of a task, at least, if they are small
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
@@ -86,40 +89,66 @@ def planes_of_task(spec: ConvSpec) -> int:
     return max(1, min(enough, planes(spec) // (4 * numba.config.NUMBA_NUM_THREADS)))
 
 
+def as_one_row(spec: ConvSpec) -> ConvSpec | None:
+    """The problem of one channel whose rows are those of few adjacent channels, pixel by pixel: its taps are a pixel apart.
+
+    None where the channels fill vectors, or take too many for their weights to repeat.
+    """
+    channels, pads = spec.out_channels, spec.padding
+    few = spec.channels_last and spec.weight_shape[1:3] == (1, 1) and 0 < channels < lanes(spec.dtypes.compute)
+    zeros = spec.padding_mode == "zeros" or not any(pads[2])
+    if not few or not zeros or spec.stride[2] != 1 or vectors_of_row(spec) > ROW_VECTORS:
+        return None
+    (*sizes, wide), (*dilations, dilation) = spec.input_size, spec.dilation
+    return replace(
+        spec, channels_last=False, groups=1, in_channels=1, out_channels=1, input_size=(*sizes, wide * channels),
+        dilation=(*dilations, dilation * channels), padding=(*pads[:2], (pads[2][0] * channels, pads[2][1] * channels)),
+    )  # fmt: skip
+
+
+def vectors_of_row(spec: ConvSpec) -> int:
+    """After how many vectors of a row of pixels its first lane is the first channel again."""
+    return math.lcm(spec.out_channels, lanes(spec.dtypes.compute)) // lanes(spec.dtypes.compute)
+
+
 def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtype, and return what calls the kernel."""
     if not math.prod(spec.output_shape):
         return lambda ops: None
-    dtype, last, (out_d, out_h, _) = spec.dtypes.compute, spec.channels_last, spec.output_size
-    rows, together, some = rows_of_task(spec), rows_at_once(spec), planes_of_task(spec)
-    if last:
-        cuts, kept = depthwise_pixels.pixel_cuts(spec)
-        count = spec.batch * out_d * -(-out_h // rows)
-    else:
-        counts = {rows, out_h - (-(-out_h // rows) - 1) * rows}
-        cuts, kept = cuts_for(counts, together, lambda rows: along_row(row_shape(spec, rows), dtype))
-        count = -(-planes(spec) // some) * -(-out_h // rows)
-    finish = Epilogue(spec)
+    flat = as_one_row(spec)
+    return prepare_rows(flat, spec) if flat else prepare_pixels(spec) if spec.channels_last else prepare_rows(spec, spec)
+
+
+def launcher_for(spec: ConvSpec, task: Callable, cuts: np.ndarray, count: int) -> tuple[Launcher, np.ndarray]:
+    """Return what runs a task, and its plan."""
+    dtype, rows = spec.dtypes.compute, rows_of_task(spec)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2], mode=MODES[spec.padding_mode],
-        rows=rows, row_blocks=-(-out_h // rows), planes=some, rows_at_once=together,
+        rows=rows, row_blocks=-(-spec.output_size[1] // rows), planes=planes_of_task(spec), rows_at_once=rows_at_once(spec),
         plain=not (spec.has_residual or spec.activation), has_residual=spec.has_residual,
     )  # fmt: skip
-    arrays = (strided(dtype, 6), contiguous(dtype, 4 if last else 3), strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
+    weight = contiguous(dtype, 4 if spec.channels_last else 3)
+    arrays = (strided(dtype, 6), weight, strided(dtype, 6), contiguous(dtype, 2), strided(dtype, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), cuts.ndim), record_type(plan))
-    task = depthwise_pixels.task if last else depthwise_rows.task
-    launcher = Launcher(task, signature, count, spec.multiply_adds <= SERIAL)
-    axis = 1 if last else 5
+    return Launcher(task, signature, count, spec.multiply_adds <= SERIAL), plan
+
+
+def prepare_pixels(spec: ConvSpec) -> Runner:
+    """The kernel with channels last."""
+    dtype, finish = spec.dtypes.compute, Epilogue(spec)
+    cuts, kept = depthwise_pixels.pixel_cuts(spec)
+    count = spec.batch * spec.output_size[0] * -(-spec.output_size[1] // rows_of_task(spec))
+    launcher, plan = launcher_for(spec, depthwise_pixels.task, cuts, count)
 
     def collect(ops: Operands) -> tuple:
         bias, residual, _, activation = finish.arguments(ops)
-        input, output = adjacent(ops.input, axis), ops.output
-        if not is_adjacent(output, axis):
-            output = np.empty(output.shape, dtype) if axis == 5 else np.empty(channels_last(output.shape), dtype).transpose(BACK)
-        if last and spec.weight_shape[2] > 1:  # all groups as one row of channels
+        input, output = adjacent(ops.input, 1), ops.output
+        if not is_adjacent(output, 1):
+            output = np.empty(channels_last(output.shape), dtype).transpose(BACK)
+        if spec.weight_shape[2] > 1:  # all groups as one row of channels
             one = (spec.batch, spec.out_channels, 1)
             input, output = input.reshape(*one, *spec.input_size), output.reshape(*one, *spec.output_size)
             bias, residual = bias.reshape(-1, 1), residual.reshape(*one, *spec.output_size) if spec.has_residual else residual
@@ -128,14 +157,44 @@ def prepare(spec: ConvSpec) -> Runner:
     return Kernel(launcher, collect, kept)
 
 
-def row_shape(spec: ConvSpec, rows: int) -> Row:
-    """Return what the code for blocks of so many rows, channels first, is made for."""
+def prepare_rows(spec: ConvSpec, whole: ConvSpec) -> Runner:
+    """The kernel with lanes along rows, of one channel each or of several."""
+    dtype, finish, out_h = spec.dtypes.compute, Epilogue(whole), spec.output_size[1]
+    rows, several = rows_of_task(spec), vectors_of_row(whole) if spec is not whole else 0
+    counts = {rows, out_h - (-(-out_h // rows) - 1) * rows}
+    cuts, kept = cuts_for(counts, rows_at_once(spec), lambda rows: along_row(row_shape(spec, rows, several), dtype))
+    launcher, plan = launcher_for(spec, depthwise_rows.task, cuts, -(-planes(spec) // planes_of_task(spec)) * -(-out_h // rows))
+
+    def collect(ops: Operands) -> tuple:
+        bias, residual, _, activation = finish.arguments(ops)
+        if not several:
+            output = ops.output if is_adjacent(ops.output, 5) else np.empty(ops.output.shape, dtype)
+            return adjacent(ops.input, 5), ops.weight, output, bias, residual, activation, cuts, plan
+        bias = np.resize(bias.ravel(), (1, several * lanes(dtype)))
+        residual = one_row(residual) if whole.has_residual else residual
+        return one_row(ops.input), ops.weight, one_row(ops.output), bias, residual, activation, cuts, plan
+
+    def restore(computed: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        return computed.reshape(channels_last(shape)).transpose(BACK) if several else computed.reshape(shape)
+
+    return Kernel(launcher, collect, kept, restore=restore)
+
+
+def row_shape(spec: ConvSpec, rows: int, several: int = 0) -> Row:
+    """Return what the code for blocks of so many rows, channels first or several in a row, is made for."""
     vector, pads, wide = lanes(spec.dtypes.compute), spec.padding[2], spec.output_size[2]
     ends = max(pads) + spec.kernel_extent[2] * (spec.stride[2] - 1)
     # With two vectors, a weight that no register keeps is loaded for both.
-    vectors = 2 if math.prod(spec.kernel_size) > 9 and wide >= 2 * vector + ends else 1
+    vectors = several or (2 if math.prod(spec.kernel_size) > 9 and wide >= 2 * vector + ends else 1)
     narrow = wide < vectors * vector + ends or max(pads) > vectors * vector
-    return Row(spec.kernel_size, spec.stride[1:], spec.dilation[1:], pads, rows, vectors, narrow)
+    return Row(spec.kernel_size, spec.stride[1:], spec.dilation[1:], pads, rows, vectors, narrow, several > 0)
+
+
+def one_row(array: np.ndarray) -> np.ndarray:
+    """An array with channels last as ``(N, 1, 1, D, H, W * channels)``; a copy where its pixels do not lie side by side."""
+    n, groups, _, d, h, w = array.shape
+    rows = array.transpose(LAST).reshape(n, 1, 1, d, h, w * groups)
+    return adjacent(rows, 5)
 
 
 LAST, BACK = (0, 3, 4, 5, 1, 2), (0, 4, 5, 1, 2, 3)  # to channels last, and from there
@@ -165,6 +224,11 @@ def adjacent(array: np.ndarray, axis: int) -> np.ndarray:
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     """Return ``(groups, out_channels / groups, taps)``, or with channels last ``(vectors, taps, group, lanes)``."""
+    if as_one_row(spec):
+        taps = weight.astype(spec.dtypes.compute).reshape(spec.out_channels, -1).T
+        return np.tile(taps, (1, vectors_of_row(spec) * lanes(spec.dtypes.compute) // spec.out_channels))[None, None].reshape(
+            1, 1, -1
+        )
     if spec.channels_last:
         return depthwise_pixels.pack(spec, weight)
     return weight.astype(spec.dtypes.compute, order="C").reshape(*weight.shape[:2], math.prod(weight.shape[2:]))
@@ -176,6 +240,7 @@ def cost(spec: ConvSpec) -> float:
     Channels first that is a cycle or so a tap, two at stride 2, where inputs are shuffled, and twice as much in rows that are
     masked throughout.
     """
+    spec = as_one_row(spec) or spec
     out_d, out_h, out_w = spec.output_size
     threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
     if spec.channels_last:

@@ -33,6 +33,7 @@ class Row(NamedTuple):
     rows: int  # of outputs at once
     vectors: int  # of a row of outputs at once
     narrow: bool  # whether inputs and outputs at any place of a row may lie outside of it
+    several: bool = False  # channels in a row: then a tap has a vector of weights for each vector of outputs
 
 
 @cache
@@ -41,7 +42,8 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
 
     Its words are the address of a table ``[row, kd]`` of the addresses of input rows, the elements of an input row, the addresses
     of the weights ``(kd, kh, kw)``, of the outputs and of what is added to them, the bytes from an output row to the next, the
-    elements of one, and how many blocks of rows there are.
+    elements of one, and how many blocks of rows there are. With several channels in a row, weights are ``(kd, kh, kw, vectors *
+    lanes)``, and what is added is such a row as well.
     """
     depth, high, wide = shape.kernel
     down, size = shape.stride[0], dtype.itemsize
@@ -54,8 +56,14 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
         code: Code, table: Value, width: Value, weights: Value, output: Value, bias: Value, row: Value, count: Value,
         blocks: Value,
     ) -> None:  # fmt: skip
-        factors = [code.broadcast(weights + t * size) for t in range(math.prod(shape.kernel))]
-        addend, step, window = code.broadcast(bias), shape.vectors * code.lanes, Window(code, shape, width)
+        def spread(address: Value, number: int) -> list[Value]:
+            """The number-th element as a vector for each vector of outputs, or the vectors that there are."""
+            if not shape.several:
+                return [code.broadcast(address + number * size)] * shape.vectors
+            return [code.load(address + (number * shape.vectors + v) * code.bytes) for v in range(shape.vectors)]
+
+        factors = [spread(weights, t) for t in range(math.prod(shape.kernel))]
+        addends, step, window = spread(bias, 0), shape.vectors * code.lanes, Window(code, shape, width)
         with code.loop(blocks) as block:
             place = table + block * (shape.rows * down * depth * 8)
             lines = [(kd, slot, code.word(place + (slot * depth + kd) * 8)) for slot in sorted(uses) for kd in range(depth)]
@@ -63,14 +71,14 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
 
             def compute(p: Value, ends: str) -> None:
                 """Compute the outputs from p on; the named ends of the row are near."""
-                totals: list = [[addend] * shape.vectors for _ in range(shape.rows)]
+                totals: list = [list(addends) for _ in range(shape.rows)]
                 for kd, slot, line in lines:
                     columns = window.columns(line, p, ends)
                     for j in range(wide):
                         for r, i in uses[slot]:
                             factor = factors[(kd * high + i) * wide + j]
                             for v, column in enumerate(columns):
-                                totals[r][v] = code.multiply_add(column[j], factor, totals[r][v])
+                                totals[r][v] = code.multiply_add(column[j], factor[v], totals[r][v])
                 for v in range(shape.vectors):
                     at = p + v * code.lanes
                     mask = code.mask(code.larger(count - at, code.constant(0))) if ends == "both" else None

@@ -23,10 +23,18 @@ class Kernel:
         Returns their arguments: first input, weight, output and bias, or copies of them where no view will do.
     kept
         What has to live as long as the kernel.
+    restore
+        Returns a copy of the output, as the kernel saw it, in the output's own shape.
     """
 
-    def __init__(self, launcher: Launcher, collect: Callable[[Operands], tuple], *kept: object) -> None:
-        self._launcher, self._collect, self._kept = launcher, collect, kept
+    def __init__(
+        self,
+        launcher: Launcher,
+        collect: Callable[[Operands], tuple],
+        *kept: object,
+        restore: Callable[[np.ndarray, tuple[int, ...]], np.ndarray] = np.reshape,
+    ) -> None:
+        self._launcher, self._collect, self._kept, self._restore = launcher, collect, kept, restore
 
     def __call__(self, operands: Operands) -> None:
         """Compute one call."""
@@ -34,7 +42,7 @@ class Kernel:
         self._launcher(args)
         computed, output = args[2], operands.output
         if not np.may_share_memory(computed, output):
-            output[...] = computed.reshape(output.shape)
+            output[...] = self._restore(computed, output.shape)
 
     def bind(self, operands: Operands, bases: Sequence[np.ndarray | None]) -> Launch | None:
         """Return what computes with arrays like the bases, which operands are views of, or None."""
