@@ -20,7 +20,7 @@ FIRST = [
     case((1, 3, 19, 50), (3, 1, 3, 3), groups=3, padding=3, dilation=3, stride=2),
     case((1, 3, 9, 98), (3, 1, 3, 3), groups=3, padding=2, dilation=2, stride=2),
     # Few channels, channels last: the pixels of a row are one row.
-    case((2, 9, 150, 3), (3, 1, 3, 3), groups=3, padding=1, layout="NHWC", bias=True, residual=True, activation="relu"),
+    case((2, 9, 150, 3), (3, 1, 3, 3), groups=3, padding=1, layout="NHWC", bias=True, residual=True),
     case((1, 20, 70, 2), (2, 1, 5, 5), groups=2, padding=(2, 1), stride=(2, 1), layout="NHWC", bias=True),
     case((1, 9, 90, 12), (12, 1, 3, 3), groups=12, padding=2, dilation=2, layout="NHWC", bias=True),
     case((1, 9, 7, 6), (6, 1, 3, 3), groups=6, padding=1, layout="NHWC"),
