@@ -1,6 +1,7 @@
 """Depthwise convolution, and of small groups: every channel is filtered on its own, so that loads count, and not products.
 
-There is a kernel for each layout: ``depthwise_rows.py`` has lanes along rows, ``depthwise_pixels.py`` along channels. Both
+There is a kernel for each layout: ``depthwise_rows.py`` has lanes along rows, ``depthwise_pixels.py`` along channels; few
+channels that come last are rows too. Both
 compute some neighbouring rows at once, which share what they read, and read the input in place, through a table of addresses in
 which padding is zeros that lie elsewhere.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numba
 import numpy as np
@@ -89,6 +91,7 @@ def planes_of_task(spec: ConvSpec) -> int:
     return max(1, min(enough, planes(spec) // (4 * numba.config.NUMBA_NUM_THREADS)))
 
 
+@lru_cache(maxsize=1024)
 def as_one_row(spec: ConvSpec) -> ConvSpec | None:
     """The problem of one channel whose rows are those of few adjacent channels, pixel by pixel: its taps are a pixel apart.
 
@@ -115,8 +118,8 @@ def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtype, and return what calls the kernel."""
     if not math.prod(spec.output_shape):
         return lambda ops: None
-    flat = as_one_row(spec)
-    return prepare_rows(flat, spec) if flat else prepare_pixels(spec) if spec.channels_last else prepare_rows(spec, spec)
+    rows = as_one_row(spec) if spec.channels_last else spec
+    return prepare_pixels(spec) if rows is None else prepare_rows(rows, spec)
 
 
 def launcher_for(spec: ConvSpec, task: Callable, cuts: np.ndarray, count: int) -> tuple[Launcher, np.ndarray]:
@@ -223,12 +226,14 @@ def adjacent(array: np.ndarray, axis: int) -> np.ndarray:
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return ``(groups, out_channels / groups, taps)``, or with channels last ``(vectors, taps, group, lanes)``."""
+    """Return ``(groups, out_channels / groups, taps)``, or with channels last ``(vectors, taps, group, lanes)``.
+
+    Few channels last: ``(1, 1, taps * vectors * lanes)``, where the channels repeat along the lanes.
+    """
     if as_one_row(spec):
         taps = weight.astype(spec.dtypes.compute).reshape(spec.out_channels, -1).T
-        return np.tile(taps, (1, vectors_of_row(spec) * lanes(spec.dtypes.compute) // spec.out_channels))[None, None].reshape(
-            1, 1, -1
-        )
+        times = vectors_of_row(spec) * lanes(spec.dtypes.compute) // spec.out_channels
+        return np.tile(taps, times).reshape(1, 1, -1)
     if spec.channels_last:
         return depthwise_pixels.pack(spec, weight)
     return weight.astype(spec.dtypes.compute, order="C").reshape(*weight.shape[:2], math.prod(weight.shape[2:]))

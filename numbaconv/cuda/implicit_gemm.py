@@ -33,17 +33,21 @@ def able(spec: ConvSpec) -> list[Tile]:
     return [tile for tile in TILES if tile.MR * tile.NR * spec.dtypes.compute.itemsize <= REGISTERS]
 
 
+def blocks(spec: ConvSpec, tile: Tile) -> int:
+    """How many blocks there are."""
+    pixels = spec.batch * math.prod(spec.output_size)
+    return spec.groups * -(-pixels // (LANES * tile.MR)) * -(-spec.weight_shape[1] // (LANES * tile.NR))
+
+
 def wave_seconds(spec: ConvSpec, tile: Tile) -> float:
     """Predict the time of the arithmetic: waves of blocks, one a multiprocessor, each as long as a tile takes.
 
-    A step of KC channels costs the products of the tile, and 1/4 of a product for each value that is read or fetched for it.
+    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them.
     """
-    pixels = spec.batch * math.prod(spec.output_size)
-    blocks = spec.groups * -(-pixels // (LANES * tile.MR)) * -(-spec.weight_shape[1] // (LANES * tile.NR))
     steps = math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC)
     products = LANES**2 * KC * (tile.MR * tile.NR + (tile.MR + tile.NR) / 2)
     rate = EFFICIENCY * RATE / 2 / MULTIPROCESSORS * 4 / spec.dtypes.compute.itemsize
-    return -(-blocks // MULTIPROCESSORS) * (steps + 2) * products / rate
+    return -(-blocks(spec, tile) // MULTIPROCESSORS) * (steps + 2) * products / rate
 
 
 def tile_for(spec: ConvSpec) -> Tile:
@@ -68,8 +72,6 @@ def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
 def prepare(spec: ConvSpec) -> Runner:
     """Choose the tile and return what launches the kernel."""
     tile, g = tile_for(spec), geometry(spec)
-    pixels = spec.batch * math.prod(spec.output_size)
-    blocks = spec.groups * -(-pixels // (LANES * tile.MR)) * -(-spec.weight_shape[1] // (LANES * tile.NR))
 
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
@@ -77,7 +79,7 @@ def prepare(spec: ConvSpec) -> Runner:
         def make(compute: Any, activation: Any) -> Any:
             return implicit_gemm(compute, *tile, activation)
 
-        convolve(make, spec, ops, g, blocks, THREADS_OF_GEMM)
+        convolve(make, spec, ops, g, blocks(spec, tile), THREADS_OF_GEMM)
 
     return run
 

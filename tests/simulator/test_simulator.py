@@ -355,56 +355,6 @@ def test_conjugated_copy():
     np.testing.assert_array_equal(MEMORY.conjugate(z[:, ::-1], None), z[:, ::-1].conj())
 
 
-# ---------------------------------------------------------------- tensor cores
-
-TENSOR_GRID = [
-    case((1, 2, 3, 4), (3, 2, 2, 2)),
-    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=1),  # parts of several taps in a step, and a part that is not full
-    case((2, 6, 5, 4), (4, 3, 3, 2), groups=2, stride=2, padding=((1, 0), (2, 1)), residual=True, activation="relu"),
-    case((1, 3, 4, 16), (18, 16, 1, 2), layout="NHWC", bias=True),  # in place; more channels than a block has
-    case((1, 3, 7, 8), (2, 8, 2, 3), layout="NHWC", dilation=(1, 2), padding=2, padding_mode="reflect"),
-    case((1, 40, 2, 3), (2, 40, 1, 1)),  # more steps than are under way
-]
-
-
-def tensor_error(arrays, digits):
-    """What operands of so many binary digits make of each product, relative to it."""
-    return 2.0 ** (1 - digits) + np.prod(arrays["weight"].shape[1:]) * np.finfo(np.float32).eps
-
-
-@pytest.mark.parametrize("case", TENSOR_GRID, ids=str)
-@pytest.mark.parametrize(("dtype", "precision"), [("float32", "tf32"), ("float16", "ieee")])
-def test_tensor_cores(dtype, precision, case):
-    arrays = operands(case, dtype)
-    options = dict(case.options)
-    result = device_conv2d(arrays, algorithm="tensor_gemm", precision=precision, **options)
-    assert result.dtype == dtype
-    activation = options.pop("activation", None)
-    wide = {name: a.astype(np.float64) for name, a in arrays.items()}
-    exact, magnitude = oracle(wide, options), oracle({name: abs(a) for name, a in wide.items()}, options)
-    exact = np.maximum(exact, 0) if activation else exact
-    allowed = tensor_error(arrays, 11) * magnitude if dtype == "float32" else 2.0**-11 * abs(exact) + 1e-5 * magnitude + 2.0**-24
-    assert (abs(result - exact) <= allowed).all()
-
-
-def test_several_warps(monkeypatch):
-    from numbaconv.cuda import tensor_gemm
-
-    monkeypatch.setattr(tensor_gemm, "TILES", (tensor_gemm.Tile(2, 1, 1, 2),))
-    x, w = random_array((1, 5, 6, 7), "float16"), random_array((3, 5, 1, 1), "float16")
-    result = nc.conv2d(cuda.to_device(x), cuda.to_device(w), algorithm="tensor_gemm").copy_to_host()
-    exact = nc.conv2d(x.astype("float64"), w.astype("float64"), backend="reference")
-    np.testing.assert_allclose(result, exact, rtol=2.0**-11, atol=1e-4)
-
-
-def test_what_tensor_cores_do_not_take():
-    for dtype, words in (("float32", 'float32 with "ieee"'), ("float64", "float64"), ("int8", "int8")):
-        arrays = operands(case((1, 2, 3, 4), (3, 2, 2, 2)), dtype)
-        assert words in why_not(arrays, {"backend": "cuda", "algorithm": "tensor_gemm"})
-    mixed = {"input": random_array((1, 2, 3, 4), "float16"), "weight": random_array((3, 2, 2, 2), "float32")}
-    assert why_not(mixed, {"backend": "cuda", "algorithm": "tensor_gemm"}) is not None
-
-
 def test_a_prepared_operator_packs_once(monkeypatch):
     x, w = random_array((1, 4, 5, 5), "float32"), random_array((3, 4, 2, 2), "float32")
     op = nc.Conv2d(cuda.to_device(w), algorithm="implicit_gemm")

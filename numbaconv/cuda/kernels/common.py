@@ -6,7 +6,7 @@ from numba import cuda
 
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
-__all__ = ["at", "epilogue", "source"]
+__all__ = ["at", "epilogue", "pixel", "source"]
 
 
 @cuda.jit(device=True, inline="always")
@@ -29,6 +29,14 @@ def source(position, size, mode):
     period = max(1, 2 * (size - 1))
     position %= period
     return min(position, max(0, 2 * (size - 1) - position))
+
+
+@cuda.jit(device=True, inline="always")
+def pixel(number, g):
+    """The image of an output pixel, counted through all images, and its place in it: n, d, h, w."""
+    rest, w = number // g.out_w, number % g.out_w
+    rest, h = rest // g.out_h, rest % g.out_h
+    return rest // g.out_d, rest % g.out_d, h, w
 
 
 def _identity(x):

@@ -11,20 +11,12 @@ from functools import cache
 from numba import cuda, int32, int64, uint64
 
 from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM
-from numbaconv.cuda.kernels.common import epilogue, source
+from numbaconv.cuda.kernels.common import epilogue, pixel, source
 from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
 
 NOWHERE = -(2**63)
-
-
-@cuda.jit(device=True, inline="always")
-def pixel(row, g):
-    """The image and the place in it of a row: n, d, h, w."""
-    rest, w = row // g.out_w, row % g.out_w
-    rest, h = rest // g.out_h, rest % g.out_h
-    return rest // g.out_d, rest % g.out_d, h, w
 
 
 @cuda.jit(device=True, inline="always")

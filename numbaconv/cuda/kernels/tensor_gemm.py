@@ -13,8 +13,7 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 
 from numbaconv.cuda import mma, ptx
 from numbaconv.cuda.geometry import ROW_BYTES, STAGES
-from numbaconv.cuda.kernels.common import epilogue, source
-from numbaconv.cuda.kernels.implicit_gemm import pixel
+from numbaconv.cuda.kernels.common import epilogue, pixel, source
 from numbaconv.cuda.target import simulated
 
 __all__ = ["tensor_gemm"]
