@@ -6,7 +6,8 @@ address, shape and strides whose elements nobody touches, so that one set of fun
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from numbaconv.errors import bad_type, bad_value
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
-    "HOST", "Memory", "Place", "View", "check_out", "describe", "is_plain", "place_of", "result_view", "same_view",
+    "HOST", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view", "same_view",
     "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
 ]  # fmt: skip
 
@@ -48,6 +49,15 @@ def is_plain(array: Any) -> bool:
 class Memory(Protocol):
     """What a kind of memory offers to the dispatch layer."""
 
+    def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
+        """Enter where these operands live, after all that they wait for; what comes is the stream that the call is on.
+
+        Raises ValueError if they live on several devices.
+        """
+
+    def site(self, array: Any) -> Hashable:
+        """Say where an array lives, more exactly than :func:`place_of`; None: where such arrays are made now."""
+
     def view(self, array: Any, argument: str) -> np.ndarray:
         """Return an operand as a NumPy array (or a shadow) of a supported dtype, native and aligned; TypeError if it is none."""
 
@@ -75,9 +85,28 @@ class Memory(Protocol):
     def settle(self, stream: Any) -> None:
         """Wait until what was begun on a stream is done."""
 
+    def look(self, array: Any) -> tuple[int, Hashable] | None:
+        """Return an operand's address, and all else of it that a recording depends on; None if calls with it are not recorded."""
+
+    def record(self, shadows: Sequence[np.ndarray | None], run: Callable[[list[np.ndarray | None], Any], None]) -> Recording:
+        """Write down what `run` does with arrays like these and a stream."""
+
+
+class Recording(Protocol):
+    """What a call does on a device, for operands anywhere."""
+
+    def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
+        """Do it on a stream, with the arrays at these addresses; `like` is one of them."""
+
 
 class _Host:
     """NumPy's memory."""
+
+    def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
+        return nullcontext(stream)
+
+    def site(self, array: Any) -> Hashable:
+        return "host"
 
     def view(self, array: Any, argument: str) -> np.ndarray:
         return _as_host(array, argument)
@@ -108,6 +137,12 @@ class _Host:
 
     def settle(self, stream: Any) -> None:
         pass
+
+    def look(self, array: Any) -> None:
+        return None
+
+    def record(self, shadows: Sequence[np.ndarray | None], run: Callable[[list[np.ndarray | None], Any], None]) -> Recording:
+        raise NotImplementedError  # what runs on the host is bound (numbaconv.bound)
 
 
 HOST: Memory = _Host()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 from weakref import WeakSet
 
 import numpy as np
@@ -26,6 +26,7 @@ from numbaconv.problem import Part, Problem
 
 __all__ = ["Bound", "Memo", "Planned", "Step", "bind", "pack"]
 
+T = TypeVar("T")
 Step = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], None]  # of input, weight, result, bias
 
 
@@ -133,7 +134,7 @@ def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...])
 
 
 def _view_of(base: np.ndarray | None, view: Any) -> Callable[[Any], Any]:
-    return (lambda base: view) if base is None else same_view(base, view)
+    return (lambda base: view) if base is None else (lambda base: base) if base is view else same_view(base, view)
 
 
 def _packing(step: Step, plan: Plan, view: View) -> Step:
@@ -146,22 +147,22 @@ def _packing(step: Step, plan: Plan, view: View) -> Step:
     return packing
 
 
-class Memo:
-    """A table of bound calls that starts anew rather than grow without end.
+class Memo(Generic[T]):
+    """A table of bound or recorded calls that starts anew rather than grow without end.
 
     Threads may share it: at worst they bind the same twice. A copy, and what is unpickled, is empty.
     """
 
     LIMIT = 1024
-    _all: ClassVar[WeakSet[Memo]] = WeakSet()
+    _all: ClassVar[WeakSet] = WeakSet()
 
     def __init__(self) -> None:
-        self._entries: dict[tuple, Bound] = {}
+        self._entries: dict[tuple, T] = {}
         self.get = self._entries.get
         Memo._all.add(self)
 
-    def remember(self, key: tuple, bound: Bound) -> None:
-        """Keep a bound call."""
+    def remember(self, key: tuple, bound: T) -> None:
+        """Keep a call."""
         if len(self._entries) >= self.LIMIT:
             self._entries.clear()
         self._entries[key] = bound

@@ -5,7 +5,7 @@ Nothing is written to ``out`` before everything has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,15 +14,16 @@ from numba.extending import is_jitted
 
 from numbaconv import adjoint, arrays, cuda, spec
 from numbaconv.algorithm import Operands
-from numbaconv.arrays import HOST, Memory, Place, is_plain
+from numbaconv.arrays import HOST, Memory, Place, is_plain, place_of
 from numbaconv.backend import Backend, choose, chosen
-from numbaconv.bound import Memo, Planned, bind
+from numbaconv.bound import Bound, Memo, Planned, bind
 from numbaconv.bound import pack as pack_now
 from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
 from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value
 from numbaconv.options import ConvOptions, frozen
 from numbaconv.problem import Problem, Specs, convolution
+from numbaconv.recorded import Recorded, look_at
 from numbaconv.spec import ArraySpec
 
 __all__ = [
@@ -35,8 +36,10 @@ __all__ = [
     "explain",
     "forget",
     "indexed",
+    "memory_at",
     "memory_of",
     "move",
+    "on_device",
     "plan_specs",
     "settle",
 ]
@@ -55,7 +58,8 @@ ARGUMENTS = {
 }
 OPTIONAL = ("bias", "residual")
 Packer = Callable[[Planned, np.ndarray, Any], list[Any]]
-_bound = Memo()
+_bound: Memo[Bound] = Memo()
+_recorded: Memo[Recorded] = Memo()
 _SIMPLE = frozenset((int, str, type(None), type))
 
 
@@ -76,6 +80,11 @@ class Views(NamedTuple):
     weight: np.ndarray
     bias: np.ndarray | None
     residual: np.ndarray | None
+
+
+def memory_at(place: Place) -> Memory:
+    """Return a kind of memory."""
+    return _MEMORIES[place]
 
 
 def memory_of(array: Any) -> Memory:
@@ -106,12 +115,62 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
             bound = _bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, weight, bias)):
                 return bound.compute(input, weight, bias, out)
+    elif place_of(input) == "cuda" and all(map(_has_one_meaning, (*options, backend))):
+        head = (operator, ndim, options, backend)
+        return on_device(_recorded, head, Call(*arrays), stream, pack_now, operator, ndim, ConvOptions(*options), backend)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
         bound = bind(planned, input, weight, bias)
         if bound is not None:
             _bound.remember(key, bound)
     return result
+
+
+def on_device(
+    memo: Memo[Recorded],
+    head: tuple,
+    call: Call,
+    stream: Any,
+    pack: Packer,
+    operator: str,
+    ndim: int,
+    options: ConvOptions,
+    backend: str | None,
+) -> Any:
+    """Compute a call whose data lives on a device: play what one like it did, or compute the long way and record it."""
+    memory = _MEMORIES["cuda"]
+    looks = look_at(memory, call._asdict())
+    key = None if looks is None else (head, looks.rest, chosen.get())
+    recorded = None if key is None else memo.get(key)
+    if looks is not None and recorded is not None and recorded.takes(looks):
+        return recorded.compute(looks, stream)
+    result, planned = compute(operator, ndim, call, options, backend, stream, pack)
+    if key is not None and planned is not None and planned.backend.place == "cuda":
+        recorded = _record(planned, memory, call, pack)
+        if recorded is not None:
+            memo.remember(key, recorded)
+    return result
+
+
+def _record(planned: Planned, memory: Memory, call: Call, pack: Packer) -> Recorded | None:
+    """Record what a call does, unless it computes its result elsewhere than in ``out``."""
+    problem = planned.problem
+    views = Views._make(None if a is None else memory.view(a, "input") for a in call[:4])
+    if call.out is None:
+        result = problem.see_result(np.empty(problem.stored_shape, problem.out_dtype))
+    else:
+        result = memory.view_out(call.out)
+        if not arrays.writes_directly(result, problem.out_dtype, views):
+            return None
+    present = [name for name, view in zip(Views._fields, views, strict=True) if view is not None]
+
+    def run(shadows: list[np.ndarray | None], stream: Any) -> None:
+        *operands, result = shadows
+        imagined = dict.fromkeys(Views._fields) | dict(zip(present, operands, strict=True))
+        _run(planned, memory, Views(**imagined), result, pack, stream)  # type: ignore[arg-type]
+
+    with memory.session({name: a for name, a in call._asdict().items() if a is not None}, None):
+        return Recorded(memory, problem, [view for view in (*views, result) if view is not None], run)
 
 
 def compute(
@@ -128,8 +187,23 @@ def compute(
     target = choose(backend, home)
     if stream is not None and target.place == "host":
         raise bad_value("stream", f"None on the {target.name} backend", repr(stream))
-    memory = _MEMORIES[target.place]
     names = ARGUMENTS.get(operator, Views._fields)
+    given = {name: a for name, a in zip((*names, "out"), call, strict=True) if a is not None and place_of(a) == target.place}
+    with _MEMORIES[target.place].session(given, stream) as on:
+        return _compute(operator, ndim, call, options, target, names, on, pack)
+
+
+def _compute(
+    operator: str,
+    ndim: int,
+    call: Call,
+    options: ConvOptions,
+    target: Backend,
+    names: Sequence[str],
+    stream: Any,
+    pack: Packer,
+) -> tuple[Any, Planned | None]:
+    home, memory = arrays.place_of(call.input), _MEMORIES[target.place]
     operands = [_brought(a, name, home, target.place, stream) for a, name in zip(call[:4], names, strict=True)]
     views = Views._make(
         None if a is None and name in OPTIONAL else memory.view(a, name) for a, name in zip(operands, names, strict=True)
@@ -190,9 +264,11 @@ def _brought(array: Any, argument: str, home: Place, target: Place, stream: Any)
 
 
 def move(array: Any, argument: str, target: Place, stream: Any = None) -> Any:
-    """Copy an operand to the other place."""
+    """Copy an operand to another place, or to another device."""
     if target == "host":
         return memory_of(array).to_host(array, stream)
+    if place_of(array) == "cuda":
+        array = memory_of(array).to_host(array, stream)
     return _MEMORIES[target].from_host(HOST.view(array, argument), None, stream)
 
 
@@ -219,9 +295,9 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
 def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
     if all(map(_has_one_meaning, options)):
-        return _remembered(operator, ndim, specs, options, backend, prepared)
+        return _planned(operator, ndim, specs, options, backend, prepared)
     options = frozen(options)
-    plan = _remembered if all(map(_has_one_meaning, options)) else _plan
+    plan = _planned if all(map(_has_one_meaning, options)) else _plan
     return plan(operator, ndim, specs, options, backend, prepared)
 
 
@@ -262,12 +338,12 @@ def _plan(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend:
     return Planned(problem, tuple(select(part.spec, backend, prepared) for part in problem.parts))
 
 
-_remembered = lru_cache(maxsize=4096)(_plan)
+_planned = lru_cache(maxsize=4096)(_plan)
 
 
 def forget() -> None:
     """Choose and bind anew from now on: what algorithms are chosen by has changed."""
-    for remembered in (select, _remembered):
+    for remembered in (select, _planned):
         remembered.cache_clear()
     Memo.forget()
 

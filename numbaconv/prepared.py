@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,12 @@ import numpy as np
 from numbaconv import arrays, execute
 from numbaconv.arrays import Place, is_plain
 from numbaconv.backend import choose, chosen
-from numbaconv.bound import Memo, Planned, bind, pack
+from numbaconv.bound import Bound, Memo, Planned, bind, pack
 from numbaconv.dispatch import Explanation
-from numbaconv.execute import Call, compute, memory_of, move
+from numbaconv.execute import Call, Packer, compute, memory_at, memory_of, move, on_device
 from numbaconv.options import ConvOptions, frozen
 from numbaconv.problem import Specs
+from numbaconv.recorded import Recorded
 from numbaconv.spec import ArraySpec
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Prepared"]
@@ -35,9 +38,11 @@ class Prepared:
         bias_spec = None if bias_view is None else ArraySpec(bias_view.shape, bias_view.dtype)
         execute.check(self.operator, self.ndim, spec, bias_spec, options, choose(backend, home))
         self._specs = spec, bias_spec
-        self._owned: dict[Place, tuple[Any, Any]] = {home: (_copy(weight, view), _copy(bias, bias_view))}
+        with memory.session({"weight": weight} if home == "cuda" else {}, None):
+            self._owned: dict[Hashable, tuple[Any, Any]] = {memory.site(weight): (_copy(weight, view), _copy(bias, bias_view))}
         self._packed: dict[tuple, Any] = {}
-        self._bound = Memo()
+        self._bound: Memo[Bound] = Memo()
+        self._recorded: Memo[Recorded] = Memo()
 
     def __call__(self, input: Any, *, residual: Any = None, out: Any = None, stream: Any = None) -> Any:
         """Compute the convolution of `input`, of any batch and spatial size.
@@ -65,11 +70,17 @@ class Prepared:
             bound = self._bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input)):
                 return bound.compute(input, None, None, out)
-        weight, bias = self._at(choose(self._backend, arrays.place_of(input)).place)
+        home = arrays.place_of(input)
+        target = choose(self._backend, home).place
+        site, weight, bias = self._at(target, input if home == target else None)
+        pack: Packer = partial(self._pack, site)
         call = Call(input, weight, bias, residual, out)
-        result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, self._pack)
+        words = self.operator, self.ndim, self._options, self._backend
+        if home == "cuda":
+            return on_device(self._recorded, (), call, stream, pack, *words)
+        result, planned = compute(words[0], words[1], call, words[2], words[3], stream, pack)
         if key is not None and planned is not None:
-            bound = bind(planned, input, weight, bias, self._pack(planned, weight, None))
+            bound = bind(planned, input, weight, bias, pack(planned, weight, None))
             if bound is not None:
                 self._bound.remember(key, bound)
         return result
@@ -81,16 +92,20 @@ class Prepared:
         specs = Specs(first, *self._specs)
         return execute.explain(self.operator, self.ndim, specs, self._options, backend, prepared=True)
 
-    def _at(self, place: Place) -> tuple[Any, Any]:
-        """The weight and bias in one kind of memory, copied there once."""
-        if place not in self._owned:
-            [pair] = self._owned.values()
-            self._owned[place] = tuple(None if a is None else move(a, "weight", place) for a in pair)  # type: ignore[assignment]
-        return self._owned[place]
+    def _at(self, place: Place, input: Any) -> tuple[Hashable, Any, Any]:
+        """Where that is, exactly, and the weight and bias there, copied once; None for input is any such place."""
+        memory = memory_at(place)
+        site = memory.site(input)
+        if site not in self._owned:
+            pair = next(iter(self._owned.values()))
+            with memory.session({} if input is None else {"input": input}, None):
+                moved = [None if a is None else move(a, "weight", place) for a in pair]
+            self._owned[site] = moved[0], moved[1]
+        return site, *self._owned[site]
 
-    def _pack(self, planned: Planned, weight: np.ndarray, stream: Any) -> list[Any]:
+    def _pack(self, site: Hashable, planned: Planned, weight: np.ndarray, stream: Any) -> list[Any]:
         """What the plan's algorithms made of the weight, made once for each way of taking and computing it."""
-        key = planned.packed_form
+        key = (site, planned.packed_form)
         if key not in self._packed:
             self._packed[key] = pack(planned, weight, stream)
             execute.settle(planned, stream)  # as later calls may use other streams

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import ml_dtypes
 import numpy as np
 import torch
 
@@ -12,7 +13,7 @@ import numbaconv as nc
 from numbaconv import arrays as views
 from numbaconv import reference
 from numbaconv.backend import BACKENDS
-from numbaconv.dtypes import resolve
+from numbaconv.dtypes import kind_of, resolve
 from numbaconv.spec import ArraySpec, ConvOptions, ConvSpec, normalise
 
 torch.set_num_threads(1)  # its problems here are small, and share the cores with ours
@@ -110,7 +111,7 @@ def assert_conforms(result, arrays, options, *, sums_directly=True):
     for the oracle, which may have no more digits; a complex product is four real ones. Algorithms that do not sum the
     products themselves spread errors within a tile: for them the image's largest bound holds everywhere.
     """
-    wide = {name: a.astype(WIDE[a.dtype.kind]) for name, a in arrays.items()}
+    wide = {name: a.astype(WIDE[kind_of(a.dtype)]) for name, a in arrays.items()}
     expected = oracle(wide, options)
     assert result.shape == expected.shape
     if result.dtype.kind in "iu":
@@ -124,7 +125,7 @@ def assert_conforms(result, arrays, options, *, sums_directly=True):
 
 def allowed_error(magnitude, m, dtype, sums_directly=True):
     """The bound of :func:`assert_conforms` for sums of m terms, from the sums of their absolute values."""
-    tolerance = min(m, 8 * m**0.5) * np.finfo(dtype).eps * magnitude * (4 if dtype.kind == "c" else 1)
+    tolerance = min(m, 8 * m**0.5) * float(ml_dtypes.finfo(dtype).eps) * magnitude * (4 if dtype.kind == "c" else 1)
     return tolerance if sums_directly or not tolerance.size else 4 * tolerance.max()
 
 

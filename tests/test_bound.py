@@ -366,6 +366,13 @@ def test_gradients_go_the_short_way_too(long_ways):
         same(other, 2 * first)
 
 
+def test_weights_that_are_not_packed_may_have_any_strides():
+    for _ in range(3):
+        x, w = random_array((1, 2, 3, 4), "complex64"), random_array((2, 3, 2, 3), "complex64")
+        y = nc.conv_transpose2d(x, w, stride=2, backend="reference")  # its parts have every other tap, backwards
+        np.testing.assert_allclose(y, nc.conv_transpose2d(x, w, stride=2), rtol=1e-5, atol=1e-5)
+
+
 def test_forget_chooses_anew_for_operators_that_were_used_too(long_ways):
     x, w = random_array(X, np.float32), random_array(W, np.float32)
     op = nc.Conv2d(w)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 import pytest
 from helpers import assert_conforms, case, operands, run_python
@@ -13,7 +14,7 @@ from helpers import assert_conforms, case, operands, run_python
 import numbaconv as nc
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
-from numbaconv.cuda import ALGORITHMS, launch, why_unavailable
+from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
 from numbaconv.cuda.geometry import geometry
 
 TESTS = Path(__file__).parent
@@ -71,7 +72,8 @@ def example(dtype, packed=False):
 
 
 TARGETS = [((7, 5), "float32"), ((9, 0), "float32"), ((7, 5), "float64"), ((9, 0), "float64")] + [
-    ((8, 0), dtype) for dtype in ("float32", "float64", "complex64", "complex128", "int8", "uint64", "bool", "float16")
+    ((8, 0), dtype)
+    for dtype in ("float32", "float64", "complex64", "complex128", "int8", "uint64", "bool", "float16", "bfloat16")
 ]
 
 
@@ -159,7 +161,19 @@ def test_activations_assemble(activation):
     assert registers * 128 <= 65536
 
 
-@pytest.mark.parametrize(("of", "to"), [("float32", "float32"), ("float64", "complex64"), ("int64", "int8"), ("int8", "bool")])
+@pytest.mark.parametrize(
+    ("of", "to"),
+    [
+        ("float32", "float32"),
+        ("float64", "complex64"),
+        ("int64", "int8"),
+        ("int8", "bool"),
+        ("bfloat16", "float32"),
+        ("float64", "bfloat16"),
+        ("bfloat16", "bfloat16"),
+        ("int32", "bfloat16"),
+    ],
+)
 @pytest.mark.parametrize("conjugate", [False, True])
 def test_copy_kernels_assemble(of, to, conjugate):
     from numba import from_dtype
@@ -168,7 +182,64 @@ def test_copy_kernels_assemble(of, to, conjugate):
 
     six = (1,) * 6
     args = (np.zeros(six, to), np.zeros(six, of), Layout(six, six, six), int(to == "bool"))
-    check_assembly(copy(from_dtype(np.dtype(of)), conjugate), args, (8, 0))
+    read = np.dtype("float32" if of == "bfloat16" else of)
+    check_assembly(copy(from_dtype(read), conjugate), args, (8, 0))
+
+
+# ---------------------------------------------------------------- launches, as the driver gets them
+
+
+class Driver:
+    """What a launch calls of the driver; keeps the words behind the parameters."""
+
+    def __init__(self, parameters):
+        self.parameters, self.calls = parameters, []
+
+    def cuLaunchKernel(self, handle, *numbers):
+        import ctypes
+
+        *shape, stream, pointers, _ = numbers
+        addresses = (ctypes.c_uint64 * self.parameters).from_address(pointers)
+        self.calls.append((handle, shape, stream, [ctypes.c_int64.from_address(a).value for a in addresses]))
+        return (0,)
+
+
+def test_the_driver_gets_every_parameter(monkeypatch):
+    from numba import cuda, float32
+
+    from numbaconv.cuda.kernels.direct import direct
+    from numbaconv.cuda.shadow import imagined
+
+    args, _ = example("float32")
+    text, _ = cuda.compile(direct(float32), launch.signature(args), device=False, abi="numba", cc=(8, 0))
+    declared = re.findall(r"\.param \.(\w+)", text)
+    assert set(declared) == {"u64"}, "a launch hands words of 8 bytes"
+    driver = Driver(len(declared))
+    monkeypatch.setattr("cuda.bindings.driver.cuLaunchKernel", driver.cuLaunchKernel)
+    monkeypatch.setattr(launch, "current_device", lambda: 3)
+    monkeypatch.setattr(launch.Launch, "_load", lambda self, device: f"handle on {device}")
+
+    real = [np.zeros((1, 2, 3, 4, 5, 6), "f4") for _ in range(2)]
+    moving = imagined(real[0], 1)[..., 2:]
+    one = launch.Launch(direct(float32), 7, (32, 2), (moving, real[1], *args[2:]))
+    for base in (1 << 40, 5 << 41):
+        one.play(9, [0, base])
+    expected = [*np.array([*launch._flat(args[5:])])]
+    for base, (handle, shape, stream, words) in zip((1 << 40, 5 << 41), driver.calls, strict=True):
+        assert (handle, shape, stream) == ("handle on 3", [7, 1, 1, 32, 2, 1, 0], 9)
+        assert words[:2] == [base + real[0].ctypes.data % 16 + 8, real[1].ctypes.data]
+        assert words[5:] == expected
+
+
+def test_a_failed_launch_is_an_error(monkeypatch):
+    monkeypatch.setattr("cuda.bindings.driver.cuLaunchKernel", lambda *args: (launch_failure,))
+    monkeypatch.setattr(launch, "current_device", lambda: 0)
+    monkeypatch.setattr(launch.Launch, "_load", lambda self, device: "handle")
+    from cuda.bindings.driver import CUresult
+
+    launch_failure = CUresult.CUDA_ERROR_LAUNCH_FAILED
+    with pytest.raises(RuntimeError, match="launching a CUDA kernel failed: CUDA_ERROR_LAUNCH_FAILED"):
+        launch.Launch(lambda: None, 1, 1, (5,)).play(0)
 
 
 # ---------------------------------------------------------------- where it is missing
@@ -230,17 +301,17 @@ class CoreStream:
 )
 def test_foreign_streams_are_wrapped(stream, monkeypatch):
     monkeypatch.setattr("numba.cuda.external_stream", lambda pointer: ("wrapped", pointer))
-    assert launch.as_stream(stream) == ("wrapped", 1234)
+    assert streams.as_stream(stream) == ("wrapped", 1234)
 
 
 def test_numba_streams_are_taken_as_they_are():
     from numba.cuda.cudadrv.driver import Stream
 
     stream = Stream(1234)
-    assert launch.as_stream(stream) is stream
-    assert launch.as_stream(None) == launch.as_stream(0) == 0
+    assert streams.as_stream(stream) is stream
+    assert streams.as_stream(None) == streams.as_stream(0) == 0
     with pytest.raises(TypeError, match=r"^stream: .*got 'fast'"):
-        launch.as_stream("fast")
+        streams.as_stream("fast")
 
 
 # ---------------------------------------------------------------- on a GPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import geometry, unsupported
+from numbaconv.cuda.geometry import geometry
 from numbaconv.cuda.launch import convolve
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, RATE
 from numbaconv.spec import ConvSpec
@@ -40,7 +40,7 @@ DIRECT = Algorithm(
     name="direct",
     backend="cuda",
     summary="one thread an output element; any problem",
-    why_not=unsupported,
+    why_not=lambda spec: None,
     cost=cost,
     pack=lambda spec, weight, stream: weight,
     prepare=prepare,

@@ -6,12 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv import dtypes
 from numbaconv.spec import ConvSpec
 
 __all__ = [
     "CIRCULAR", "KC", "LANES", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES", "SUB", "THREADS_OF_GEMM",
-    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "unsupported",
+    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -70,13 +69,6 @@ class Strides(NamedTuple):
     bias: tuple[int, ...]  # seen as one of the result's shape
     residual: tuple[int, ...]
     output: tuple[int, ...]
-
-
-def unsupported(spec: ConvSpec) -> str | None:
-    """Say what no kernel of this backend does yet, or None."""
-    if dtypes.BFLOAT16 in (spec.dtypes.input.name, spec.dtypes.out.name):
-        return "the CUDA kernels take no bfloat16 yet"
-    return None
 
 
 def outs_per_thread(itemsize: int) -> int:

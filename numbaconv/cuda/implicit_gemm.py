@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import KC, LANES, THREADS_OF_GEMM, geometry, unsupported
+from numbaconv.cuda.geometry import KC, LANES, THREADS_OF_GEMM, geometry
 from numbaconv.cuda.launch import convolve
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE
 from numbaconv.spec import ConvSpec
@@ -59,7 +59,7 @@ def why_not(spec: ConvSpec) -> str | None:
     """Say so for dtypes of which not even the smallest tile fits the registers."""
     if not able(spec):
         return f"the sums of its smallest tile take {16 * spec.dtypes.compute.itemsize} bytes of registers, more than {REGISTERS}"
-    return unsupported(spec)
+    return None
 
 
 def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:

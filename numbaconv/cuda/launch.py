@@ -1,8 +1,14 @@
-"""From shadows to a running kernel: types, compilation, streams, launches."""
+"""From shadows to a running kernel: types, compilation, launches.
+
+A kernel takes words of 8 bytes: addresses and integers. A launch keeps all of them, so that what is left to do is to put in the
+addresses and to call the driver; Numba's own launch looks at every argument again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -10,28 +16,120 @@ import numpy as np
 from numbaconv.activation import scalar
 from numbaconv.algorithm import Operands
 from numbaconv.cuda.geometry import Geometry, Strides
-from numbaconv.cuda.shadow import element_strides, pointer
-from numbaconv.cuda.target import simulated
-from numbaconv.errors import bad_type
+from numbaconv.cuda.shadow import element_strides, place_of, pointer, relocated
+from numbaconv.cuda.streams import address_of
+from numbaconv.cuda.target import capability, current_device, simulated
 from numbaconv.spec import ConvSpec
 
-__all__ = ["arguments", "as_stream", "convolve", "launch", "signature"]
+__all__ = ["Launch", "Launches", "arguments", "convolve", "launch", "signature"]
 
-# numba-cuda warns of smaller grids. A block without work returns at once: every kernel strides over its work by the grid.
-LEAST_BLOCKS = 128
+# A block without work returns at once: every kernel strides over its work by the grid.
 MOST_BLOCKS = 2**31 - 1
+STATIC_SHARED = 48 * 1024  # bytes of shared memory that a block gets unasked
 
-_kernels: dict[tuple, Any] = {}
+
+class Launch:
+    """A kernel, its grid, and its arguments: shadows, integers, and named tuples of integers.
+
+    Threads may share it.
+    """
+
+    def __init__(self, function: Callable, blocks: int, threads: int | tuple, args: tuple, shared: int = 0) -> None:
+        block = (threads,) if isinstance(threads, int) else threads
+        self.grid, self.block, self.shared = min(max(blocks, 1), MOST_BLOCKS), (*block, 1, 1)[:3], shared
+        self.args, self._function = args, function
+        words = [*_flat(args)]
+        self._words = np.array([w.ctypes.data if isinstance(w, np.ndarray) else w for w in words], np.int64)
+        self._imagined = [(i, place) for i, w in enumerate(words) if isinstance(w, np.ndarray) and (place := place_of(w))]
+        self._parameters = self._words.ctypes.data + 8 * np.arange(len(words), dtype=np.uint64)
+        self._handles: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def play(self, stream: int, bases: Sequence[int] = ()) -> None:
+        """Launch on a stream, given where the regions of imagined arguments begin."""
+        if simulated():
+            return self._simulate(bases)
+        from cuda.bindings import driver
+
+        device = current_device()
+        handle = self._handles.get(device) or self._handles.setdefault(device, self._load(device))
+        with self._lock:
+            for i, (region, offset) in self._imagined:
+                self._words[i] = bases[region] + offset
+            parameters = int(self._parameters.ctypes.data)
+            (error,) = driver.cuLaunchKernel(handle, self.grid, 1, 1, *self.block, self.shared, stream, parameters, 0)
+        _check(error, "launching a CUDA kernel")
+        return None
+
+    def _load(self, device: int) -> Any:
+        """The driver's handle of the kernel on the current GPU, which is granted the dynamic shared memory."""
+        from cuda.bindings import driver
+
+        [kernel] = _compiled(self._function, signature(self.args), capability()).overloads.values()
+        handle = kernel._codelibrary.get_cufunc().handle
+        if self.shared > STATIC_SHARED:
+            most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            (error,) = driver.cuKernelSetAttribute(most, self.shared, handle, driver.CUdevice(device))
+            _check(error, f"granting a CUDA kernel {self.shared} bytes of shared memory")
+        return handle
+
+    def _simulate(self, bases: Sequence[int]) -> None:
+        from numba import cuda
+
+        def real(arg: Any) -> Any:
+            if not isinstance(arg, np.ndarray):
+                return arg
+            place = place_of(arg)
+            return pointer(arg if place is None else relocated(arg, bases[place.region] + place.offset))
+
+        cuda.jit(self._function)[self.grid, self.block, 0, self.shared](*map(real, self.args))
+
+
+def _flat(args: tuple) -> Iterator[np.ndarray | int]:
+    for arg in args:
+        if isinstance(arg, tuple):
+            yield from _flat(arg)
+        else:
+            yield arg
+
+
+@cache
+def _compiled(function: Callable, signed: Any, capability: tuple[int, int]) -> Any:
+    """The kernel, compiled for the current GPU, which is of this compute capability."""
+    from numba import cuda
+
+    return cuda.jit(signed)(function)
+
+
+def _check(error: Any, doing: str) -> None:
+    if error:
+        raise RuntimeError(f"{doing} failed: {error.name}")
+
+
+class Launches(list[Launch]):
+    """What stands in for a stream where launches are written down, to be played later."""
+
+
+def launch(
+    function: Callable, blocks: int, threads: int | tuple[int, int, int], stream: Any, *args: Any, shared: int = 0
+) -> None:
+    """Launch a kernel, which is compiled on first use for the dtypes, on a stream, or write that down."""
+    one = Launch(function, blocks, threads, args, shared)
+    if isinstance(stream, Launches):
+        stream.append(one)
+    else:
+        one.play(address_of(stream))
 
 
 def convolve(
-    make: Callable, spec: ConvSpec, ops: Operands, g: Geometry, blocks: int, threads: int | tuple[int, int, int]
+    make: Callable, spec: ConvSpec, ops: Operands, g: Geometry, blocks: int, threads: int | tuple[int, int, int], shared: int = 0
 ) -> None:
     """Launch ``make(compute type, activation)`` on the operands of a call, unless the result is empty."""
     from numba import from_dtype
 
     if ops.output.size:
-        launch(make(from_dtype(spec.dtypes.compute), scalar(spec.activation)), blocks, threads, ops.stream, *arguments(ops, g))
+        kernel = make(from_dtype(spec.dtypes.compute), scalar(spec.activation))
+        launch(kernel, blocks, threads, ops.stream, *arguments(ops, g), shared=shared)
 
 
 def arguments(ops: Operands, g: Geometry) -> tuple[Any, ...]:
@@ -43,48 +141,14 @@ def arguments(ops: Operands, g: Geometry) -> tuple[Any, ...]:
     return (*views, Strides(*map(element_strides, views)), g)
 
 
-def launch(function: Callable, blocks: int, threads: int | tuple[int, int, int], stream: Any, *args: Any) -> None:
-    """Launch a kernel on shadows, integers and named tuples of integers. It is compiled on first use for their dtypes."""
-    from numba import cuda
-
-    key = (function, *(a.dtype if isinstance(a, np.ndarray) else type(a) for a in args))
-    if key not in _kernels:
-        _kernels[key] = cuda.jit(signature(args))(function)
-    least = 1 if simulated() else LEAST_BLOCKS
-    configured = _kernels[key][min(max(blocks, least), MOST_BLOCKS), threads, as_stream(stream)]
-    configured(*(pointer(a) if isinstance(a, np.ndarray) else a for a in args))
-
-
 def signature(args: tuple[Any, ...]) -> Any:
-    """Return the signature of a kernel for such arguments: arrays are pointers, truth values bytes."""
-    from numba import from_dtype, typeof
+    """Return the signature of a kernel for such arguments: arrays are pointers."""
+    from numba import typeof
     from numba.cuda import types
 
+    from numbaconv.cuda.bfloat16 import number_type
+
     def of(arg: Any) -> Any:
-        if not isinstance(arg, np.ndarray):
-            return typeof(arg)
-        return types.CPointer(types.uint8 if arg.dtype == np.bool_ else from_dtype(arg.dtype))
+        return types.CPointer(number_type(arg.dtype)) if isinstance(arg, np.ndarray) else typeof(arg)
 
     return types.void(*map(of, args))
-
-
-def as_stream(stream: Any) -> Any:
-    """Return what Numba takes as a stream; raw pointers, and the streams of CuPy, torch and cuda.core, are wrapped.
-
-    Raises
-    ------
-    TypeError
-        If it is nothing of the kind.
-    """
-    from numba import cuda
-
-    if hasattr(stream, "auto_synchronize"):  # Numba's own
-        return stream
-    address = getattr(stream, "cuda_stream", getattr(stream, "ptr", stream))
-    if hasattr(stream, "__cuda_stream__"):
-        _, address = stream.__cuda_stream__()
-    if address is None or address == 0:
-        return 0
-    if not isinstance(address, int):
-        raise bad_type("stream", "None, a Numba, CuPy or torch stream, or a raw pointer", repr(stream))
-    return cuda.external_stream(address)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from numbaconv.cuda import foreign
-from numbaconv.cuda.launch import as_stream, launch
-from numbaconv.cuda.shadow import cast_shadow, element_strides, lend
+from numbaconv.cuda.launch import launch
+from numbaconv.cuda.recording import Tape
+from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, element_strides, imagined, lend
+from numbaconv.cuda.streams import address_of, as_stream, current, device_of, follow, on_device, one_device
+from numbaconv.cuda.target import current_device
+from numbaconv.dtypes import BFLOAT16
 from numbaconv.spec import Size
 
-__all__ = ["DEVICE", "packed"]
+__all__ = ["DEVICE", "packed", "scratch"]
 
 THREADS = 256
 
@@ -19,10 +25,20 @@ THREADS = 256
 class _Device:
     """Device memory: Numba's arrays, and those of the families in :mod:`numbaconv.cuda.foreign`."""
 
+    @contextmanager
+    def session(self, arrays: dict[str, Any], stream: Any) -> Iterator[Any]:
+        number = one_device(arrays)
+        with on_device(number):
+            first = next(iter(arrays.values()), None)
+            stream = current(first) if stream is None and first is not None else stream
+            follow(stream, arrays.values())
+            yield stream
+
+    def site(self, array: Any) -> Any:
+        return "cuda", device_of(array) if array is not None else current_device()
+
     def view(self, array: Any, argument: str) -> np.ndarray:
-        shadow = cast_shadow(array, argument)
-        foreign.wait_for(array)
-        return shadow
+        return cast_shadow(array, argument)
 
     def view_out(self, out: Any) -> np.ndarray:
         return self.view(out, "out")
@@ -30,7 +46,7 @@ class _Device:
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> Any:
         family = foreign.family(like)
         if family is not None:
-            return family.empty(shape, dtype, like)
+            return family.empty(shape, dtype, like, address_of(stream))
         from numba import cuda
 
         return cuda.device_array(shape, dtype, stream=as_stream(stream))
@@ -63,7 +79,7 @@ class _Device:
 
     def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
         """Return the shadow of a conjugated copy."""
-        target = cast_shadow(self.empty(view.shape, view.dtype, None, stream), "result")
+        target = scratch(view.shape, view.dtype, stream)
         _copy(target, view, stream, conjugate=True)
         return target
 
@@ -72,11 +88,35 @@ class _Device:
 
         (as_stream(stream) or cuda.default_stream()).synchronize()
 
+    def look(self, array: Any) -> tuple[int, Any] | None:
+        family = foreign.family(array)
+        if family is not None:
+            seen = family.look(array)
+            return None if seen is None else (seen[0], (seen[1], seen[0] % ALIGNMENT))
+        try:
+            shadow = cast_shadow(array, "input")
+        except TypeError:
+            return None  # the long way says why, and names it
+        address = shadow.ctypes.data
+        return address, (shadow.shape, shadow.strides, shadow.dtype, address % ALIGNMENT, type(array))
+
+    def record(self, shadows: Sequence[np.ndarray | None], run: Callable[[list[np.ndarray | None], Any], None]) -> Tape:
+        tape = Tape()
+        run([None if shadow is None else imagined(shadow, 1 + number) for number, shadow in enumerate(shadows)], tape)
+        return tape
+
+
+def scratch(shape: Size, dtype: np.dtype, stream: Any) -> np.ndarray:
+    """Return the shadow of memory in C order; where a call is being recorded, of such as exists during that call."""
+    if isinstance(stream, Tape):
+        return stream.scratch(shape, dtype)
+    return cast_shadow(DEVICE.empty(shape, dtype, None, stream), "scratch")
+
 
 def packed(view: np.ndarray, dtype: np.dtype, stream: Any, alignment: int = 1) -> np.ndarray:
     """Return the shadow of a copy in C order, in memory of its own, its rows on multiples of so many bytes."""
     many = max(1, alignment // dtype.itemsize)
-    target = cast_shadow(DEVICE.empty((*view.shape[:-1], -(-view.shape[-1] // many) * many), dtype, None, stream), "weight")
+    target = scratch((*view.shape[:-1], -(-view.shape[-1] // many) * many), dtype, stream)
     target = target[..., : view.shape[-1]]
     _copy(target, view, stream)
     return target
@@ -97,7 +137,8 @@ def _copy(target: np.ndarray, source: np.ndarray, stream: Any, conjugate: bool =
     target, source = (s.reshape((1,) * (6 - s.ndim) + s.shape) for s in (target, source))
     layout = Layout(target.shape, element_strides(target), element_strides(source))
     threads = min(THREADS, target.size)
-    kernel = copy(from_dtype(source.dtype), conjugate)
+    read = np.dtype(np.float32) if source.dtype.name == BFLOAT16 else source.dtype
+    kernel = copy(from_dtype(read), conjugate)
     launch(kernel, -(-target.size // threads), threads, stream, target, source, layout, int(target.dtype == np.bool_))
 
 

@@ -5,7 +5,7 @@ Under the simulator a device array wraps a NumPy array, and that is its shadow.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from numbaconv import dtypes
 from numbaconv.cuda.target import simulated
 from numbaconv.errors import bad_type
 
-__all__ = ["cast_shadow", "element_strides", "lend", "pointer"]
+__all__ = [
+    "ALIGNMENT", "Place", "beginning", "cast_shadow", "element_strides", "imagined", "lend", "place_of", "pointer", "relocated",
+]  # fmt: skip
+
+ALIGNMENT = 16  # bytes: what kernels tell the addresses of operands apart by
 
 
 class _Raw:
@@ -76,14 +80,26 @@ def cast_shadow(array: Any, argument: str) -> np.ndarray:
         shadow = np.asarray(array)
     else:
         raise bad_type(argument, "an array on the CUDA device", type(array).__name__)
-    if shadow.dtype.kind == "V":  # bfloat16 too, which the array interfaces have no name for
-        raise bad_type(argument, "an array of numbers that the CUDA kernels take", getattr(array, "dtype", shadow.dtype))
+    if shadow.dtype.kind == "V":  # bfloat16's name in the array interfaces
+        shadow = _bfloat16(array, shadow, argument)
     dtypes.check(shadow.dtype, argument)
     whole = not any(n > 1 and s % shadow.itemsize for n, s in zip(shadow.shape, shadow.strides, strict=True))
     if not (shadow.dtype.isnative and shadow.flags.aligned and whole):
         got = f"dtype {shadow.dtype.str} and strides {shadow.strides}"
         raise bad_type(argument, "a device array in native byte order, aligned, its strides multiples of an element", got)
     return shadow
+
+
+def _bfloat16(array: Any, shadow: np.ndarray, argument: str) -> np.ndarray:
+    """See words of 16 bits as bfloat16, if the array's dtype says so."""
+    name = str(getattr(array, "dtype", shadow.dtype)).rpartition(".")[2]
+    if name != dtypes.BFLOAT16 or shadow.itemsize != 2:
+        raise bad_type(argument, "an array of numbers", name)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError:
+        raise bad_type(argument, "a dtype that NumPy knows (with the package ml_dtypes it knows bfloat16)", name) from None
+    return shadow.view(bfloat16)
 
 
 def _shadow(array: Any, interface: dict[str, Any], argument: str) -> np.ndarray:
@@ -102,7 +118,8 @@ def lend(shadow: np.ndarray) -> Any:
         from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
 
         return FakeCUDAArray(shadow)
-    return cuda.as_cuda_array(_Lent(shadow))
+    array = cuda.as_cuda_array(_Lent(shadow))
+    return array.view(shadow.dtype) if array.dtype != shadow.dtype else array  # bfloat16, of which the interface says "V2"
 
 
 def pointer(shadow: np.ndarray) -> Any:
@@ -110,6 +127,43 @@ def pointer(shadow: np.ndarray) -> Any:
     if not simulated():
         return shadow.ctypes.data
     return _SimulatedPointer(shadow.view(np.uint8) if shadow.dtype == np.bool_ else shadow)
+
+
+# ---------------------------------------------------------------- imagined operands
+
+# No address of this machine's: shadows of arrays that are not there yet begin in the middle of regions of this size.
+_FIRST, _REGION = 1 << 56, 1 << 48
+
+
+class Place(NamedTuple):
+    """Where an imagined shadow begins: so many bytes from the beginning of what was imagined in a region."""
+
+    region: int
+    offset: int
+
+
+def imagined(shadow: np.ndarray, region: int) -> np.ndarray:
+    """Return a shadow like this one, as aligned, in a region of its own."""
+    return relocated(shadow, beginning(region) + shadow.ctypes.data % ALIGNMENT)
+
+
+def beginning(region: int) -> int:
+    """Return the address of the middle of a region."""
+    return _FIRST + region * _REGION + _REGION // 2
+
+
+def place_of(shadow: np.ndarray) -> Place | None:
+    """Return the place of an imagined shadow, None for others. Offsets count from the region's middle."""
+    number = shadow.ctypes.data - _FIRST
+    return None if number < 0 or shadow.size == 0 else Place(number // _REGION, number % _REGION - _REGION // 2)
+
+
+def relocated(shadow: np.ndarray, address: int) -> np.ndarray:
+    """Return a shadow of other memory. Nothing keeps that memory alive."""
+    if shadow.size == 0:
+        return shadow
+    interface = {"shape": shadow.shape, "strides": shadow.strides, "typestr": f"|V{shadow.itemsize}", "data": (address, False)}
+    return np.asarray(_Raw(interface, None)).view(shadow.dtype)
 
 
 def element_strides(shadow: np.ndarray) -> tuple[int, ...]:

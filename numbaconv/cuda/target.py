@@ -5,7 +5,17 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
-__all__ = ["BANDWIDTH", "LATENCY", "MULTIPROCESSORS", "RATE", "TENSOR_RATE", "capability", "simulated", "why_unavailable"]
+__all__ = [
+    "BANDWIDTH",
+    "LATENCY",
+    "MULTIPROCESSORS",
+    "RATE",
+    "TENSOR_RATE",
+    "capability",
+    "current_device",
+    "simulated",
+    "why_unavailable",
+]
 
 # A present-day data-centre GPU, in order of magnitude and unmeasured: float32 operations and bytes a second, seconds a launch.
 # They rank the kernels of this backend, no more.
@@ -40,9 +50,24 @@ def capability() -> tuple[int, int]:
     """The compute capability of the current GPU; the simulator has all."""
     from numba import cuda
 
-    return (99, 0) if simulated() else tuple(cuda.get_current_device().compute_capability)
+    if simulated():
+        return 99, 0
+    major, minor = cuda.get_current_device().compute_capability
+    return major, minor
 
 
+def current_device() -> int:
+    """The number of this thread's current GPU; Numba makes one current where none is."""
+    if simulated():
+        return 0
+    from cuda.bindings import driver
+    from numba import cuda
+
+    error, number = driver.cuCtxGetDevice()
+    return int(cuda.get_current_device().id if error else number)
+
+
+@cache
 def simulated() -> bool:
     """Whether Numba's CUDA simulator (``NUMBA_ENABLE_CUDASIM=1``) stands in for the GPU."""
     from numba.cuda.core import config

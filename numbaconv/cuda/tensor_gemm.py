@@ -9,7 +9,7 @@ import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import mma
-from numbaconv.cuda.geometry import ROW_BYTES, geometry, unsupported
+from numbaconv.cuda.geometry import ROW_BYTES, geometry
 from numbaconv.cuda.launch import convolve
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, TENSOR_RATE, capability
 from numbaconv.spec import ConvSpec
@@ -75,8 +75,6 @@ def tile_for(spec: ConvSpec) -> Tile:
 
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for other dtypes and precisions, and for GPUs without these instructions."""
-    if unsupported(spec):
-        return unsupported(spec)
     if kind(spec) is None:
         got = f'{spec.dtypes.input} with "{spec.precision}"'
         return f'its products are of float16, or of float32 with precision="tf32", not of {got}'

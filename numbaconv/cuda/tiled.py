@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import ROWS, SHARED_BYTES, geometry, outs_per_thread, unsupported
+from numbaconv.cuda.geometry import ROWS, SHARED_BYTES, geometry, outs_per_thread
 from numbaconv.cuda.launch import convolve
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, RATE
 from numbaconv.spec import ConvSpec
@@ -57,8 +57,8 @@ def _power(n: int) -> int:
 def why_not(spec: ConvSpec) -> str | None:
     """Say so if not one channel of the smallest tile fits shared memory."""
     cut = tiling(spec)
-    if cut.staged or unsupported(spec):
-        return unsupported(spec)
+    if cut.staged:
+        return None
     needed = cut.channel_elements * spec.dtypes.compute.itemsize
     return f"its smallest tile needs {needed} bytes of shared memory for one input channel, and a block has {SHARED_BYTES}"
 

@@ -20,7 +20,7 @@ class Layout(NamedTuple):
 
 @cache
 def copy(kind, conjugate=False):
-    """Return the kernel that copies elements of type `kind`, or their conjugates."""
+    """Return the kernel that copies elements, read as type `kind`, or their conjugates."""
     one = kind(1)
 
     def copy_kernel(target, source, layout, boolean):
@@ -31,7 +31,7 @@ def copy(kind, conjugate=False):
             rest, d = rest // size_d, rest % size_d
             rest, c = rest // size_c, rest % size_c
             a, b = rest // size_b, rest % size_b
-            value = source[at(layout.source, a, b, c, d, e, f)]
+            value = kind(source[at(layout.source, a, b, c, d, e, f)])
             if conjugate:
                 value = value.conjugate()
             if boolean and value != 0:
