@@ -94,36 +94,57 @@ def test_kernels_assemble(name, cc, dtype):
         assert "ld.shared.v4.f32" in ptx
 
 
-# Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory.
+# Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory. By dtype, tile,
+# whether channels lie together, and whether copies are asynchronous.
 GEMM_RESOURCES = {
-    ("float32", (8, 8)): (176, 16640),
-    ("float32", (8, 4)): (160, 16640),
-    ("float32", (4, 8)): (160, 16640),
-    ("float32", (4, 4)): (128, 16640),
-    ("float64", (8, 4)): (200, 33280),
-    ("complex64", (4, 4)): (176, 33280),
-    ("int8", (8, 8)): (176, 16640),
-    ("float16", (8, 8)): (176, 16640),
+    ("float32", (8, 8), False, True): (172, 32768),
+    ("float32", (8, 8), False, False): (172, 32768),
+    ("float32", (8, 8), True, True): (240, 33280),
+    ("float32", (8, 4), False, True): (168, 24576),
+    ("float32", (4, 8), False, True): (168, 24576),
+    ("float32", (4, 4), False, True): (128, 16640),
+    ("float32", (4, 4), True, True): (160, 16896),
+    ("float64", (8, 4), False, True): (200, 49152),
+    ("complex64", (4, 4), False, True): (168, 33280),
+    ("int8", (8, 8), False, False): (168, 32768),
+    ("float16", (8, 8), True, False): (240, 33280),
+    ("bfloat16", (8, 8), False, False): (172, 32768),
 }
 
 
 @pytest.mark.parametrize(
-    ("cc", "dtype", "tile"),
-    [((7, 5), "float32", (8, 8)), ((9, 0), "float32", (8, 8)), *(((8, 0), *one) for one in GEMM_RESOURCES)],
+    ("cc", "dtype", "tile", "last", "asynchronous"),
+    [
+        ((7, 5), "float32", (8, 8), False, False),
+        ((9, 0), "float32", (8, 8), False, True),
+        *(((8, 0), *one) for one in GEMM_RESOURCES),
+    ],
 )
-def test_implicit_gemm_assembles(dtype, tile, cc):
+def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, cc):
     from numba import from_dtype
 
     from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
     args, compute = example(dtype, packed=True)
-    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile), args, cc)
-    most, bytes_of_block = GEMM_RESOURCES[dtype, tile]
+    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile, None, last, asynchronous), args, cc)
+    most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous]
     assert registers <= most
     assert shared == bytes_of_block
     assert ptx.count("bar.sync") >= 2
-    if dtype == "float32" and tile == (8, 8):
+    assert ("cp.async.ca" in ptx) == asynchronous
+    if dtype == "float32" and tile == (8, 8) and not last:
         assert ptx.count("ld.shared.v4.f32") == 4, "a step's 16 operands come as 4 vectors"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex128", "int8", "bfloat16"])
+def test_reductions_assemble(dtype):
+    from numba import from_dtype
+
+    from numbaconv.cuda.kernels.splitting import reduction
+
+    args, compute = example(dtype)
+    sums = np.zeros((1,) * 6, compute)
+    check_assembly(reduction(from_dtype(compute)), (sums, sums, *args[2:]), (8, 0))
 
 
 TENSOR_RESOURCES = {

@@ -10,7 +10,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = [
     "CIRCULAR", "KC", "LANES", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES", "SUB", "THREADS_OF_GEMM",
-    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread",
+    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -24,6 +24,9 @@ SHARED_BYTES = 48 * 1024
 # read as one vector, and how many input channels are multiplied in a step.
 LANES, SUB, KC = 16, 4, 8
 THREADS_OF_GEMM = LANES * LANES
+
+# How many steps are under way at a time at most.
+MOST_STAGES = 4
 
 # The same on tensor cores: the bytes of a row of input channels in a step, and how many steps are under way at a time.
 ROW_BYTES, STAGES = 64, 3
@@ -58,7 +61,8 @@ class Geometry(NamedTuple):
     has_bias: int
     has_residual: int
     boolean: int  # whether results are truth values
-    staged: int  # channels in shared memory at a time, for kernels that use it
+    staged: int = 1  # channels in shared memory at a time, for kernels that use it
+    splits: int = 1  # parts that the products of a tile are cut into, for kernels that use it
 
 
 class Strides(NamedTuple):
@@ -71,15 +75,20 @@ class Strides(NamedTuple):
     output: tuple[int, ...]
 
 
+def stages_of(step: int) -> int:
+    """How many steps of so many bytes shared memory holds at a time."""
+    return max(2, min(MOST_STAGES, SHARED_BYTES // step))
+
+
 def outs_per_thread(itemsize: int) -> int:
     """For how many output channels a thread of the tiled kernel sums: 8, or what fits half the registers with ROWS pixels."""
     return min(8, 64 // itemsize)
 
 
-def geometry(spec: ConvSpec, staged: int = 0) -> Geometry:
+def geometry(spec: ConvSpec) -> Geometry:
     """Return the geometry of a problem."""
-    return Geometry._make((
+    return Geometry(*(
         *spec.output_shape, spec.weight_shape[2], *spec.input_size,
         *spec.kernel_size, *spec.stride, *spec.dilation, *(low for low, _ in spec.padding), MODES[spec.padding_mode],
-        int(spec.has_bias), int(spec.has_residual), int(spec.dtypes.out == np.bool_), staged,
+        int(spec.has_bias), int(spec.has_residual), int(spec.dtypes.out == np.bool_),
     ))  # fmt: skip

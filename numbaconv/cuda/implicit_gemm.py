@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import KC, LANES, THREADS_OF_GEMM, geometry
-from numbaconv.cuda.launch import convolve
-from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE
+from numbaconv.cuda.geometry import KC, LANES, THREADS_OF_GEMM
+from numbaconv.cuda.splitting import SPLITS, convolve_split, reduction_seconds
+from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE, ROUND_TRIP, capability
 from numbaconv.spec import ConvSpec
 
-__all__ = ["IMPLICIT_GEMM", "Tile", "tile_for", "wave_seconds"]
+__all__ = ["IMPLICIT_GEMM", "Cut", "Tile", "cut", "gemm_seconds", "wave_seconds"]
 
 
 class Tile(NamedTuple):
@@ -39,20 +40,37 @@ def blocks(spec: ConvSpec, tile: Tile) -> int:
     return spec.groups * -(-pixels // (LANES * tile.MR)) * -(-spec.weight_shape[1] // (LANES * tile.NR))
 
 
-def wave_seconds(spec: ConvSpec, tile: Tile) -> float:
-    """Predict the time of the arithmetic: waves of blocks, one a multiprocessor, each as long as a tile takes.
+def wave_seconds(spec: ConvSpec, tile: Tile, splits: int = 1) -> float:
+    """Predict the time of the arithmetic: waves of blocks, one a multiprocessor, each as long as its part of a tile takes.
 
-    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them.
+    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them; and at
+    least the time in which the next step's values come.
     """
-    steps = math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC)
+    steps = -(-math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC) // splits)
     products = LANES**2 * KC * (tile.MR * tile.NR + (tile.MR + tile.NR) / 2)
     rate = EFFICIENCY * RATE / 2 / MULTIPROCESSORS * 4 / spec.dtypes.compute.itemsize
-    return -(-blocks(spec, tile) // MULTIPROCESSORS) * (steps + 2) * products / rate
+    return -(-blocks(spec, tile) * splits // MULTIPROCESSORS) * (steps + 2) * max(products / rate, ROUND_TRIP)
 
 
-def tile_for(spec: ConvSpec) -> Tile:
-    """Return the tile with the least :func:`wave_seconds`, the first of equals."""
-    return min(able(spec), key=lambda tile: wave_seconds(spec, tile))
+class Cut(NamedTuple):
+    """How a problem is cut: into tiles, and the products of each into parts."""
+
+    tile: Tile
+    splits: int
+
+
+@lru_cache(maxsize=4096)
+def cut(spec: ConvSpec) -> Cut:
+    """Return the cut that takes least, the first of equals."""
+    most = math.prod(spec.kernel_size) * max(1, spec.weight_shape[2] // KC)
+    cuts = [Cut(tile, splits) for tile in able(spec) for splits in SPLITS if splits <= most]
+    return min(cuts, key=lambda one: gemm_seconds(spec, one))
+
+
+def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
+    """Seconds: a launch, the longer of the arithmetic and the memory traffic, and adding the parts."""
+    working = max(wave_seconds(spec, *one), spec.bytes_moved / BANDWIDTH)
+    return LATENCY + working + reduction_seconds(spec, one.splits)
 
 
 def why_not(spec: ConvSpec) -> str | None:
@@ -70,23 +88,24 @@ def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
 
 
 def prepare(spec: ConvSpec) -> Runner:
-    """Choose the tile and return what launches the kernel."""
-    tile, g = tile_for(spec), geometry(spec)
+    """Choose the cut and return what launches the kernel."""
+    tile, splits = cut(spec)
 
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
         def make(compute: Any, activation: Any) -> Any:
-            return implicit_gemm(compute, *tile, activation)
+            plain = spec.dtypes.input == spec.dtypes.compute and spec.dtypes.compute.itemsize in (4, 8)
+            return implicit_gemm(compute, *tile, activation, spec.channels_last, plain and capability() >= (8, 0))
 
-        convolve(make, spec, ops, g, blocks(spec, tile), THREADS_OF_GEMM)
+        convolve_split(make, spec, ops, blocks(spec, tile), THREADS_OF_GEMM, splits)
 
     return run
 
 
 def cost(spec: ConvSpec) -> float:
-    """Seconds: a launch, and the longer of the arithmetic and the memory traffic."""
-    return LATENCY + max(wave_seconds(spec, tile_for(spec)), spec.bytes_moved / BANDWIDTH)
+    """Seconds of the best cut: :func:`gemm_seconds`."""
+    return gemm_seconds(spec, cut(spec))
 
 
 def packing_cost(spec: ConvSpec) -> float:

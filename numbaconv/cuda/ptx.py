@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -24,8 +25,9 @@ from numbaconv.cuda.mma import LANES
 from numbaconv.cuda.target import simulated
 
 __all__ = [
-    "INSTRUCTIONS", "Instruction", "address_of", "bits_float", "commit", "copy_async_16", "float_bits", "ldmatrix_x4", "mma_bf16",
-    "mma_f16", "mma_tf32", "moved", "round_to_tf32", "shared_address", "wait_for_all_but_1",
+    "INSTRUCTIONS", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8", "copy_async_16",
+    "float_bits", "ldmatrix_x4", "mma_bf16", "mma_f16", "mma_tf32", "moved", "round_to_tf32", "shared_address",
+    "wait_for_all_but",
 ]  # fmt: skip
 
 INSTRUCTIONS: list[Instruction] = []
@@ -240,15 +242,59 @@ ldmatrix_x4 = instruction(
 )  # fmt: skip
 
 
-def _copied(to: np.ndarray, origin: np.ndarray, count: np.ndarray) -> None:
-    """Each lane copies the first `count` bytes of 16, and zeros for the others. (At once; the hardware by the next wait.)"""
-    for target, source, size in zip(to, origin, count, strict=True):
-        ctypes.memset(int(target), 0, 16)
-        ctypes.memmove(int(target), int(source), int(size))
+def _copied_bytes(many: int) -> Any:
+    """Copying so many bytes: those that are counted, and zeros for the others; done by the wait for its group."""
+
+    def meaning(to: np.ndarray, origin: np.ndarray, count: np.ndarray) -> None:
+        for target, source, size in zip(to, origin, count, strict=True):
+            ctypes.memset(int(target), 0, many)
+            ctypes.memmove(int(target), int(source), int(size))
+
+    level = "cg" if many == 16 else "ca"  # the L1 cache is passed by only with 16 bytes
+    one = instruction(f"cp.async.{level}.shared.global [$0], [$1], {many}, $2;", "", f"{_SHARED}lr", meaning, effects=True)
+    return _deferred(one) if simulated() else one
 
 
-copy_async_16 = instruction(
-    "cp.async.cg.shared.global [$0], [$1], 16, $2;", "", f"{_SHARED}lr", _copied, effects=True
-)  # fmt: skip
+class _Copies:
+    """The copies of a simulated thread that are under way: closed groups, and an open one."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Callable[[], Any]]] = []
+        self.open: list[Callable[[], Any]] = []
+
+    @classmethod
+    def of_thread(cls) -> _Copies:
+        return threading.current_thread().__dict__.setdefault("copies", cls())
+
+    def commit(self) -> None:
+        self.groups.append(self.open)
+        self.open = []
+
+    def wait(self, groups: int) -> None:
+        while len(self.groups) > groups:
+            for copy in self.groups.pop(0):
+                copy()
+
+
+def _deferred(one: Any) -> Any:
+    """A simulated copy that happens as late as it may, so that a wait too few is noticed."""
+
+    def copy(*args: Any) -> None:
+        _Copies.of_thread().open.append(lambda: one(*args))
+
+    copy.__dict__["of"] = one.of
+    return copy
+
+
+copy_async_4, copy_async_8, copy_async_16 = map(_copied_bytes, (4, 8, 16))
 commit = instruction("cp.async.commit_group;", "", "", lambda: None, effects=True)
-wait_for_all_but_1 = instruction("cp.async.wait_group 1;", "", "", lambda: None, effects=True)
+if simulated():
+    commit = lambda: _Copies.of_thread().commit()  # noqa: E731
+
+
+@cache
+def wait_for_all_but(groups: int) -> Any:
+    """Return the instruction that waits until no more than so many groups of a thread's copies are under way."""
+    if simulated():
+        return lambda: _Copies.of_thread().wait(groups)
+    return instruction(f"cp.async.wait_group {groups};", "", "", lambda: None, effects=True)

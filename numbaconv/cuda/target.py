@@ -17,13 +17,14 @@ __all__ = [
     "why_unavailable",
 ]
 
-# A present-day data-centre GPU, in order of magnitude and unmeasured: float32 operations and bytes a second, seconds a launch.
-# They rank the kernels of this backend, no more.
-RATE = 3e13
-BANDWIDTH = 2e12
-LATENCY = 2e-5
+# An H200 by its data sheet, unmeasured: float32 operations and bytes a second, seconds of a launch in a graph, and from asking
+# memory for something to having it. They rank the kernels of this backend, no more.
+RATE = 6.7e13
+BANDWIDTH = 4.3e12
+LATENCY = 3e-6
+ROUND_TRIP = 5e-7
 MULTIPROCESSORS = 132
-TENSOR_RATE = 1e15  # of 16-bit numbers; tf32 has half of it
+TENSOR_RATE = 9.9e14  # of 16-bit numbers; tf32 has half of it
 
 _EXTRAS = 'pip install "numbaconv[cuda13]" (or "numbaconv[cuda12]" for a CUDA 12 driver)'
 

@@ -66,7 +66,7 @@ def why_not(spec: ConvSpec) -> str | None:
 def prepare(spec: ConvSpec) -> Runner:
     """Cut the problem into tiles and return what launches the kernel."""
     cut = tiling(spec)
-    g = geometry(spec, cut.staged)
+    g = geometry(spec)._replace(staged=cut.staged)
 
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.tiled import tiled

@@ -6,7 +6,7 @@ from numba import cuda
 
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
-__all__ = ["at", "epilogue", "pixel", "source"]
+__all__ = ["at", "element", "epilogue", "pixel", "source"]
 
 
 @cuda.jit(device=True, inline="always")
@@ -37,6 +37,21 @@ def pixel(number, g):
     rest, w = number // g.out_w, number % g.out_w
     rest, h = rest // g.out_h, rest % g.out_h
     return rest // g.out_d, rest % g.out_d, h, w
+
+
+@cuda.jit(device=True, inline="always")
+def element(index, channels_last, g):
+    """The index-th element of a result, counted along its memory: n, group, o, d, h, w."""
+    if channels_last:
+        rest, o = index // g.outs, index % g.outs
+        rest, group = rest // g.groups, rest % g.groups
+        n, d, h, w = pixel(rest, g)
+        return n, group, o, d, h, w
+    rest, w = index // g.out_w, index % g.out_w
+    rest, h = rest // g.out_h, rest % g.out_h
+    rest, d = rest // g.out_d, rest % g.out_d
+    rest, o = rest // g.outs, rest % g.outs
+    return rest // g.groups, rest % g.groups, o, d, h, w
 
 
 def _identity(x):

@@ -4,7 +4,7 @@ from functools import cache
 
 from numba import cuda
 
-from numbaconv.cuda.kernels.common import at, epilogue, source
+from numbaconv.cuda.kernels.common import at, element, epilogue, source
 
 __all__ = ["direct"]
 
@@ -16,12 +16,7 @@ def direct(compute, activation=None):
 
     def direct_kernel(input, weight, bias, residual, output, s, g):
         for index in range(cuda.grid(1), g.batch * g.groups * g.outs * g.out_d * g.out_h * g.out_w, cuda.gridsize(1)):
-            rest, w = index // g.out_w, index % g.out_w
-            rest, h = rest // g.out_h, rest % g.out_h
-            rest, d = rest // g.out_d, rest % g.out_d
-            rest, o = rest // g.outs, rest % g.outs
-            n, group = rest // g.groups, rest % g.groups
-
+            n, group, o, d, h, w = element(index, s.output[2] == 1, g)
             total = compute(0)
             for c in range(g.channels):
                 for kd in range(g.kernel_d):

@@ -43,6 +43,7 @@ def tensor_gemm(kind, itemsize, warps_m, warps_n, MF, NF, activation=None):
     """Return the kernel for numbers of a kind (``"tf32"`` or ``"f16"``): warps_m x warps_n warps of MF x NF fragments each."""
     store = epilogue(float32, activation)
     product = {"tf32": ptx.mma_tf32, "f16": ptx.mma_f16}[kind]
+    wait = ptx.wait_for_all_but(STAGES - 2)
     rounds = kind == "tf32"
     threads = mma.LANES * warps_m * warps_n
     BM, BN = mma.M * MF * warps_m, mma.N * NF * warps_n
@@ -97,9 +98,11 @@ def tensor_gemm(kind, itemsize, warps_m, warps_n, MF, NF, activation=None):
         total = g.kernel_d * g.kernel_h * g.kernel_w * parts
         steps = -(-total // PARTS)
 
-        for tile in range(cuda.blockIdx.x, g.groups * tiles_m * tiles_n, cuda.gridDim.x):
+        for tile in range(cuda.blockIdx.x, g.splits * g.groups * tiles_m * tiles_n, cuda.gridDim.x):
             rest, o0 = tile // tiles_n, tile % tiles_n * BN
-            group, m0 = rest // tiles_m, rest % tiles_m * BM
+            rest, m0 = rest // tiles_m, rest % tiles_m * BM
+            split, group = rest // g.groups, rest % g.groups
+            begin, end = split * steps // g.splits, (split + 1) * steps // g.splits
             for i in range(loads_a):
                 n, d, h, w = pixel(min(m0 + my_row + i * rows, pixels - 1), g)
                 first[i] = n * s.input[0] + group * s.input[1]
@@ -111,12 +114,12 @@ def tensor_gemm(kind, itemsize, warps_m, warps_n, MF, NF, activation=None):
                     for k in range(4):
                         sums[i, j, k] = float32(0)
 
-            for now in range(1 - STAGES, steps):
+            for now in range(begin + 1 - STAGES, end):
                 coming = now + STAGES - 1
-                if now >= 0:
-                    ptx.wait_for_all_but_1()
+                if now >= begin:
+                    wait()
                     cuda.syncthreads()
-                if coming < steps:
+                if coming < end:
                     position = coming * PARTS + my_part
                     kd, kh, kw, part = tap_of(min(position, total - 1), parts, g)
                     size = min(PART, (g.channels - part * many) * itemsize) if position < total else 0
@@ -141,7 +144,7 @@ def tensor_gemm(kind, itemsize, warps_m, warps_n, MF, NF, activation=None):
                             ptx.moved(to, BM * ROW_BYTES + place(my_row + i * rows, my_part)), origin, uint32(count)
                         )
                 ptx.commit()
-                if now >= 0:
+                if now >= begin:
                     at_stage = ptx.moved(base, now % STAGES * stage)
                     for k in range(PARTS // 2):
                         fragments(a, b, at_stage, warp_m, warp_n, row, 2 * k + half)
@@ -164,7 +167,7 @@ def tensor_gemm(kind, itemsize, warps_m, warps_n, MF, NF, activation=None):
                     if m < pixels and o0 + c < g.outs:
                         n, d, h, w = pixel(m, g)
                         value = ptx.bits_float(shared[uint64(r * pitch + c)])
-                        store(output, bias, residual, s, n, group, o0 + c, d, h, w, value, g)
+                        store(output, bias, residual, s, n + split * g.batch, group, o0 + c, d, h, w, value, g)
             cuda.syncthreads()
 
     return tensor_gemm_kernel
