@@ -26,7 +26,7 @@ __all__ = [
     "usable",
 ]
 
-PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee", "tf32"), "reference": ("ieee",)}
+PRECISIONS = {"cpu": ("ieee",), "cuda": ("ieee", "tf32", "bf16"), "reference": ("ieee",)}
 
 
 class Row(NamedTuple):

@@ -24,6 +24,7 @@ class Dtypes(NamedTuple):
     input: np.dtype
     compute: np.dtype
     out: np.dtype
+    weight: np.dtype
 
 
 def check(dtype: object, argument: str) -> np.dtype:
@@ -71,7 +72,7 @@ def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (
     elif not can_hold(out, result):
         raise bad_type("out_dtype", f"a dtype that can hold a {result} result", out)
     compute = np.dtype(np.float32) if kind_of(result) == "f" and result.itemsize == 2 else result
-    return Dtypes(input, _widen(compute, out), out)
+    return Dtypes(input, _widen(compute, out), out, weight)
 
 
 def kind_of(dtype: np.dtype) -> str:

@@ -147,7 +147,7 @@ def prepare(spec: ConvSpec) -> Runner:
     """Compile for the spec's dtypes, and return what calls the kernel."""
     if not math.prod(spec.output_shape):
         return lambda ops: None
-    (input, compute, out), (out_d, out_h, _) = spec.dtypes, spec.output_size
+    (input, compute, out, _), (out_d, out_h, _) = spec.dtypes, spec.output_size
     rows, vectors = rows_of_task(spec), vectors_of_task(spec)
     vector_blocks = -(-spec.out_channels // (vectors * lanes(compute)))
     (cuts, kept), finish = pixel_cuts(spec), Epilogue(spec)

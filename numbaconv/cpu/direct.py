@@ -304,7 +304,7 @@ def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
     if not math.prod(spec.output_shape):
         return lambda ops: None
     cut, whole, spec = blocking(spec, unpacked), spec, unstrided(spec)
-    input, compute, out = spec.dtypes
+    input, compute, out, _ = spec.dtypes
     _, out_h, out_w = spec.output_size
     last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
     cuts, kept = cuts_for({cut.columns, last}, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))

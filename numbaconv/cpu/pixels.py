@@ -247,7 +247,7 @@ def prepare(spec: ConvSpec) -> Runner:
         return lambda ops: None
     (down, right), (_, out_h, out_w), outs = halo(spec), spec.output_size, spec.weight_shape[1]
     rows, columns, width = cut.rows + down, cut.columns + right, cut.tile.NR * lanes(spec.dtypes.compute)
-    input, compute, out = spec.dtypes
+    input, compute, out, _ = spec.dtypes
     micro, finish, (offsets, phases_h, phases_w) = along_positions(cut.tile, compute), Epilogue(spec), tables(spec, cut)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2], dilation_d=spec.dilation[0],

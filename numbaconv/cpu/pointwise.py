@@ -203,7 +203,7 @@ def prepare(spec: ConvSpec) -> Runner:
     if not math.prod(spec.output_shape):
         return lambda ops: None
     cut, outs = blocking(spec), spec.weight_shape[1]
-    _, compute, out = spec.dtypes
+    _, compute, out, _ = spec.dtypes
     width = cut.NR * lanes(compute)
     last = outs - (-(-outs // cut.channels) - 1) * cut.channels
     wide, kept = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, cut.NR), compute))

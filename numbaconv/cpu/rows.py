@@ -180,7 +180,7 @@ def blocks(spec: ConvSpec) -> tuple[int, int]:
 def prepare(spec: ConvSpec) -> Runner:
     """Compile the kernel for the spec's dtypes and return what calls it."""
     block, channel_blocks = blocks(spec)
-    input, compute, out = spec.dtypes
+    input, compute, out, _ = spec.dtypes
     finish = Epilogue(spec)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],

@@ -299,7 +299,7 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     if not math.prod(spec.output_shape):
         return lambda ops: None
     cut, s = blocking(spec, m), shape(spec, m)
-    input, compute, out = spec.dtypes
+    input, compute, out, _ = spec.dtypes
     lines = spec.batch * spec.output_size[0] * s.lines
     panels = -(-spec.weight_shape[1] // (cut.NR * lanes(compute)))
     last_lines, last_tiles = (n - (-(-n // part) - 1) * part for n, part in ((lines, cut.lines), (s.tiles, cut.tiles)))

@@ -9,8 +9,8 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "CIRCULAR", "KC", "LANES", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES", "SUB", "THREADS_OF_GEMM",
-    "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
+    "CIRCULAR", "KC", "LANES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES",
+    "SUB", "THREADS_OF_GEMM", "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -28,8 +28,9 @@ THREADS_OF_GEMM = LANES * LANES
 # How many steps are under way at a time at most.
 MOST_STAGES = 4
 
-# The same on tensor cores: the bytes of a row of input channels in a step, and how many steps are under way at a time.
-ROW_BYTES, STAGES = 64, 3
+# The same on tensor cores: the bytes of channels that are copied together, those of a row in a step, and how many steps are under
+# way at a time.
+PART, ROW_BYTES, STAGES = 16, 64, 3
 
 
 class Geometry(NamedTuple):

@@ -18,13 +18,18 @@ TENSOR_GRID = [
 ]
 
 
+KINDS = [("float32", "tf32"), ("float16", "ieee"), ("bfloat16", "ieee"), ("float32", "bf16")]
+
+
 def tensor_error(arrays, digits):
     """What operands of so many binary digits make of each product, relative to it."""
     return 2.0 ** (1 - digits) + np.prod(arrays["weight"].shape[1:]) * np.finfo(np.float32).eps
 
 
 @pytest.mark.parametrize("case", TENSOR_GRID, ids=str)
-@pytest.mark.parametrize(("dtype", "precision"), [("float32", "tf32"), ("float16", "ieee")])
+@pytest.mark.parametrize(
+    ("dtype", "precision"), [("float32", "tf32"), ("float16", "ieee"), ("bfloat16", "ieee"), ("float32", "bf16")]
+)
 def test_tensor_cores(dtype, precision, case):
     arrays = operands(case, dtype)
     options = dict(case.options)
@@ -35,7 +40,9 @@ def test_tensor_cores(dtype, precision, case):
     wide = {name: a.astype(np.float64) for name, a in arrays.items()}
     exact, magnitude = oracle(wide, options), oracle({name: abs(a) for name, a in wide.items()}, options)
     exact = np.maximum(exact, 0) if activation else exact
-    allowed = tensor_error(arrays, 11) * magnitude if dtype == "float32" else 2.0**-11 * abs(exact) + 1e-5 * magnitude + 2.0**-24
+    digits = {"tf32": 11, "bf16": 8}.get(precision, 24)
+    stored = {"float16": 11, "bfloat16": 8, "float32": 24}[dtype]
+    allowed = tensor_error(arrays, digits) * magnitude + 2.0**-stored * abs(exact) + 2.0**-24
     assert (abs(result - exact) <= allowed).all()
 
 
@@ -48,7 +55,7 @@ def test_several_warps(monkeypatch):
 
 
 def test_what_tensor_cores_do_not_take():
-    for dtype, words in (("float32", 'float32 with "ieee"'), ("float64", "float64"), ("int8", "int8")):
+    for dtype, words in (("float32", 'float32 times float32 with "ieee"'), ("float64", "float64"), ("int8", "int8")):
         arrays = operands(case((1, 2, 3, 4), (3, 2, 2, 2)), dtype)
         assert words in why_not(arrays, {"backend": "cuda", "algorithm": "tensor_gemm"})
     mixed = {"input": random_array((1, 2, 3, 4), "float16"), "weight": random_array((3, 2, 2, 2), "float32")}

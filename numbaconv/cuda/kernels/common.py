@@ -6,7 +6,9 @@ from numba import cuda
 
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
-__all__ = ["at", "element", "epilogue", "pixel", "source"]
+__all__ = ["NOWHERE", "at", "element", "epilogue", "pixel", "source"]
+
+NOWHERE = -(2**63)  # where what padding stands for lies
 
 
 @cuda.jit(device=True, inline="always")

@@ -13,12 +13,10 @@ from numba import cuda, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, stages_of
-from numbaconv.cuda.kernels.common import epilogue, pixel, source
+from numbaconv.cuda.kernels.common import NOWHERE, epilogue, pixel, source
 from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
-
-NOWHERE = -(2**63)
 
 
 @cuda.jit(device=True, inline="always")

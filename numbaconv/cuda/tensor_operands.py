@@ -1,0 +1,103 @@
+"""What the algorithms on tensor cores share: which numbers they multiply, and how operands have to lie in memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from numbaconv.algorithm import Operands
+from numbaconv.cuda.geometry import PART
+from numbaconv.cuda.target import BANDWIDTH, LATENCY, TENSOR_RATE, capability
+from numbaconv.dtypes import BFLOAT16
+from numbaconv.spec import ConvSpec
+
+__all__ = ["copy_seconds", "in_parts", "kind", "pack", "packing_cost", "parts", "rate", "why_not"]
+
+_LAST = (0, 1, 3, 4, 5, 2)  # the axes of data with its channels last
+
+
+def kind(spec: ConvSpec) -> str | None:
+    """The numbers that the products take, as the instructions call them, or None."""
+    input, compute, _, weight = spec.dtypes
+    if input != weight or compute != np.float32:
+        return None
+    if input == np.float32:
+        return {"tf32": "tf32", "bf16": "bf16"}.get(spec.precision)
+    return {"float16": "f16", BFLOAT16: "bf16"}.get(input.name)
+
+
+def operand_dtype(spec: ConvSpec) -> np.dtype:
+    """What the operands are stored as."""
+    return np.dtype({"tf32": "float32", "f16": "float16", "bf16": BFLOAT16}[str(kind(spec))])
+
+
+def rate(spec: ConvSpec) -> float:
+    """Operations a second of tensor cores on such numbers."""
+    return TENSOR_RATE / 2 if kind(spec) == "tf32" else TENSOR_RATE
+
+
+def parts(spec: ConvSpec) -> int:
+    """The parts, of 16 bytes of channels, that the products of a sum come from."""
+    many = PART // (4 if kind(spec) == "tf32" else 2)
+    return math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // many)
+
+
+def why_not(spec: ConvSpec, least: tuple[int, int]) -> str | None:
+    """Say so for other dtypes and precisions, and for GPUs of less than a compute capability."""
+    if kind(spec) is None:
+        got = f'{spec.dtypes.input} times {spec.dtypes.weight} with "{spec.precision}"'
+        return f'its products are of float16, of bfloat16, or of float32 with precision="tf32" or "bf16", not of {got}'
+    if kind(spec) == "bf16" and not _named_bfloat16():
+        return "bfloat16 copies need the package ml_dtypes, which is not installed"
+    if capability() < least:
+        return "the GPU's compute capability is {}.{}, and these instructions need {}.{}".format(*capability(), *least)
+    return None
+
+
+def _named_bfloat16() -> bool:
+    """Whether NumPy knows bfloat16."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        return False
+    return bool(ml_dtypes.bfloat16)
+
+
+def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
+    """Return ``(groups, outs, kd, kh, kw, channels)`` in the operands' dtype, a tap's channels on a multiple of 16 bytes."""
+    from numbaconv.cuda.memory import packed
+
+    return packed(weight.transpose(0, 1, 3, 4, 5, 2), operand_dtype(spec), stream, PART)
+
+
+def packing_cost(spec: ConvSpec) -> float:
+    """Seconds: a launch, and the weight read and written."""
+    return LATENCY + 2 * math.prod(spec.weight_shape) * spec.dtypes.weight.itemsize / BANDWIDTH
+
+
+def aligned(input: np.ndarray) -> bool:
+    """Whether the channels of a pixel lie together, and every pixel on a multiple of 16 bytes."""
+    together = input.shape[2] <= 1 or input.strides[2] == input.itemsize
+    others = (s for axis, (n, s) in enumerate(zip(input.shape, input.strides, strict=True)) if axis != 2 and n > 1)
+    return together and input.ctypes.data % PART == 0 and all(s % PART == 0 for s in others)
+
+
+def in_parts(spec: ConvSpec, ops: Operands) -> Operands:
+    """Return the operands with an input of the right dtype that is :func:`aligned`, a copy if it has to be."""
+    dtype = operand_dtype(spec)
+    if ops.input.dtype == dtype and aligned(ops.input):
+        return ops
+    from numbaconv.cuda.memory import packed
+
+    return ops._replace(input=packed(ops.input.transpose(_LAST), dtype, ops.stream, PART).transpose(np.argsort(_LAST)))
+
+
+def copy_seconds(spec: ConvSpec) -> float:
+    """Predict the time of the copy that :func:`in_parts` makes of contiguous data."""
+    channels = spec.weight_shape[2] * (4 if kind(spec) == "tf32" else 2)
+    rounded = spec.dtypes.input == np.float32 and kind(spec) == "bf16"
+    if spec.channels_last and channels % PART == 0 and not rounded:
+        return 0.0
+    return LATENCY + 2 * math.prod(spec.input_shape) * spec.dtypes.input.itemsize / BANDWIDTH
