@@ -15,7 +15,7 @@ import numbaconv as nc
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
 from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
-from numbaconv.cuda.geometry import geometry
+from numbaconv.cuda.geometry import STAGE_BYTES, geometry
 
 TESTS = Path(__file__).parent
 MISSING = why_unavailable()
@@ -168,6 +168,57 @@ def test_tensor_gemm_assembles(tile, kind, cc):
     assert shared == bytes_of_block <= 48 * 1024
     assert ptx.count("mma.sync") == 2 * tile[2] * tile[3], "two products of 32 bytes for each pair of fragments"
     assert ptx.count("cp.async.cg") >= 2
+
+
+# Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.
+DEPTHWISE_REGISTERS = {
+    ((7, 5), "float32", (8, 3, 1, False, False)): 64,
+    ((8, 0), "int8", (8, 5, 2, False, True)): 64,
+    ((9, 0), "float32", (8, 7, 1, False, True)): 64,
+    ((9, 0), "float16", (8, None, None, False, False)): 64,
+    ((8, 0), "bfloat16", (8, 3, 1, False, True)): 64,
+    ((9, 0), "complex128", (1, None, None, True, True)): 96,
+}
+
+
+@pytest.mark.parametrize(("cc", "dtype", "variant"), DEPTHWISE_REGISTERS)
+def test_depthwise_assembles(dtype, variant, cc):
+    from numba import from_dtype
+
+    from numbaconv.cuda.depthwise import held
+    from numbaconv.cuda.kernels.depthwise import depthwise
+
+    args, compute = example(dtype)
+    ptx, registers, shared = check_assembly(depthwise(from_dtype(compute), *held(np.dtype(dtype)), *variant), args, cc)
+    assert registers <= DEPTHWISE_REGISTERS[cc, dtype, variant]
+    assert shared == STAGE_BYTES
+    assert ptx.count("bar.sync") >= 3
+    loads = [found.start() for found in re.finditer(r"ld\.global\.nc\.v4", ptx)]
+    assert len(loads) == {"complex128": 0, "int8": 2}.get(dtype, 4)
+    if loads:
+        assert "st.shared" not in ptx[loads[0] : loads[-1]], "all are under way before the first is stored"
+    if dtype == "float32" and variant[1] == 7:
+        assert ptx.count("fma.rn.f32") == 7 * 8, "a column of inputs is loaded once for all its taps"
+
+
+NETWORK_LAYERS = [(32, 112, 3, 1), (144, 56, 3, 2), (576, 14, 3, 2), (960, 7, 3, 1), (96, 56, 7, 1), (768, 7, 7, 1)]
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("batch", [1, 64])
+@pytest.mark.parametrize(("channels", "size", "kernel", "stride"), NETWORK_LAYERS)
+def test_depthwise_is_chosen_for_layers_of_networks(channels, size, kernel, stride, batch, last):
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    def chosen(weight_channels, groups):
+        shapes = (batch, channels, size, size), (channels, weight_channels, kernel, kernel)
+        options = ConvOptions(stride=stride, padding=kernel // 2, groups=groups)
+        spec, _ = normalise(2, *(ArraySpec(shape, np.dtype("f4"), last) for shape in shapes), None, None, options)
+        return min((a for a in ALGORITHMS if a.why_not(spec) is None), key=lambda a: a.cost(spec)).name
+
+    assert chosen(1, channels) == "depthwise"
+    assert chosen(2, channels // 2) != "depthwise"
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -364,10 +415,25 @@ def gpu():
     return cuda
 
 
+GPU_DEPTHWISE = [
+    case((2, 24, 56, 56), (24, 1, 3, 3), groups=24, padding=1, bias=True, residual=True),
+    case((1, 96, 28, 28), (96, 1, 7, 7), groups=96, padding=3),
+    case((3, 40, 14, 14), (80, 1, 5, 5), groups=40, padding=2, stride=2),
+    case((2, 70, 7, 7), (70, 1, 3, 3), groups=70, padding=1, bias=True),
+    case((1, 6, 61, 67), (6, 1, 3, 5), groups=6, stride=(2, 3), dilation=(3, 1), padding=((4, -1), (0, 3))),
+    case((1, 5, 20, 70), (5, 1, 9, 9), groups=5, padding=4, padding_mode="reflect"),
+    case((2, 28, 30, 48), (48, 1, 3, 3), groups=48, layout="NHWC", padding=1, stride=2, bias=True),
+    case((1, 56, 56, 32), (32, 1, 7, 7), groups=32, layout="NHWC", padding=3),
+    case((1, 9, 11, 13), (26, 1, 3, 3), groups=13, layout="NHWC", padding="same", dilation=2),
+]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "int8", "float16"])
-@pytest.mark.parametrize("case", GPU_GRID, ids=str)
-@pytest.mark.parametrize("algorithm", [a.name for a in ALGORITHMS if a.name != "tensor_gemm"])
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [(a, c) for a in ("direct", "tiled", "implicit_gemm") for c in GPU_GRID] + [("depthwise", c) for c in GPU_DEPTHWISE],
+)
 def test_gpu_conforms(gpu, algorithm, case, dtype):
     arrays = operands(case, dtype)
     result = nc.conv2d(**{name: gpu.to_device(a) for name, a in arrays.items()}, algorithm=algorithm, **case.options)

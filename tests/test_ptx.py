@@ -83,6 +83,15 @@ def test_copies_fill_up_with_zeros():
     np.testing.assert_array_equal(target.reshape(32, 16), expected)
 
 
+def test_vectors_are_four_words_from_a_multiple_of_16_bytes():
+    memory = np.arange(32 * 4 + 8, dtype=np.uint32)
+    memory = memory[-memory.ctypes.data % 16 // 4 :][: 32 * 4]
+    loaded = ptx.load_words.of.meaning(memory.ctypes.data + 16 * LANES[::-1])
+    np.testing.assert_array_equal(loaded, memory.reshape(32, 4)[::-1])
+    with pytest.raises(ValueError, match="multiple of 16"):
+        ptx.load_words.of.meaning(memory.ctypes.data + 16 * LANES + 4)
+
+
 @pytest.mark.parametrize(("place", "registers"), [(mma.a_place, 4), (mma.b_place, 2), (mma.c_place, 4)])
 def test_a_wrong_table_is_noticed(place, registers):
     rows, columns = {4: (16, 8), 2: (8, 8)}[registers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbaconv.cuda.depthwise import DEPTHWISE
 from numbaconv.cuda.direct import DIRECT
 from numbaconv.cuda.implicit_gemm import IMPLICIT_GEMM
 from numbaconv.cuda.memory import DEVICE as MEMORY
@@ -11,4 +12,4 @@ from numbaconv.cuda.tiled import TILED
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS = (TENSOR_GEMM, IMPLICIT_GEMM, TILED, DIRECT)
+ALGORITHMS = (DEPTHWISE, TENSOR_GEMM, IMPLICIT_GEMM, TILED, DIRECT)

@@ -25,6 +25,7 @@ class BFloat16(types.Number):
 
     def __init__(self) -> None:
         super().__init__(name=BFLOAT16)
+        self.bitwidth = 16
 
     def can_convert_to(self, context: Any, other: Any) -> str | None:
         """Reading loses nothing."""

@@ -10,7 +10,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = [
     "CIRCULAR", "KC", "LANES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES",
-    "SUB", "THREADS_OF_GEMM", "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
+    "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -31,6 +31,9 @@ MOST_STAGES = 4
 # The same on tensor cores: the bytes of channels that are copied together, those of a row in a step, and how many steps are under
 # way at a time.
 PART, ROW_BYTES, STAGES = 16, 64, 3
+
+# Depthwise: the shared memory of a block, of which a multiprocessor holds several.
+STAGE_BYTES = 32 * 1024
 
 
 class Geometry(NamedTuple):

@@ -23,7 +23,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = ["Launch", "Launches", "arguments", "convolve", "launch", "signature"]
 
-# A block without work returns at once: every kernel strides over its work by the grid.
+# A block without work returns at once: kernels stride over their work by the grid, but for depthwise, which refuses larger ones.
 MOST_BLOCKS = 2**31 - 1
 STATIC_SHARED = 48 * 1024  # bytes of shared memory that a block gets unasked
 

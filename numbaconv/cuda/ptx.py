@@ -26,8 +26,8 @@ from numbaconv.cuda.target import simulated
 
 __all__ = [
     "INSTRUCTIONS", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8", "copy_async_16",
-    "float_bits", "ldmatrix_x4", "mma_bf16", "mma_f16", "mma_tf32", "moved", "round_to_tf32", "shared_address",
-    "wait_for_all_but",
+    "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "mma_bf16", "mma_f16", "mma_tf32", "moved",
+    "round_to_tf32", "shared_address", "wait_for_all_but",
 ]  # fmt: skip
 
 INSTRUCTIONS: list[Instruction] = []
@@ -218,6 +218,7 @@ def _rounded(words: np.ndarray) -> np.ndarray:
 
 round_to_tf32 = instruction("cvt.rna.tf32.f32 $0, $1;", "r", "r", _rounded)
 float_bits = instruction("mov.b32 $0, $1;", "r", "f", lambda x: x.view(np.uint32)[:, None])
+divide = instruction("div.u32 $0, $1, $2;", "r", "rr", lambda a, b: (a // b)[:, None])  # Numba's // has 64 bits, and asks for 0
 bits_float = instruction("mov.b32 $0, $1;", "f", "r", lambda x: x.view(np.float32)[:, None])
 
 
@@ -298,3 +299,45 @@ def wait_for_all_but(groups: int) -> Any:
     if simulated():
         return lambda: _Copies.of_thread().wait(groups)
     return instruction(f"cp.async.wait_group {groups};", "", "", lambda: None, effects=True)
+
+
+# ---------------------------------------------------------------- vectors
+
+
+def _words(addresses: np.ndarray) -> np.ndarray:
+    """The four words at each lane's address, which is a multiple of 16."""
+    if (addresses % 16).any():
+        raise ValueError("an address is no multiple of 16")
+    return np.array([list((ctypes.c_uint32 * 4).from_address(int(address))) for address in addresses], np.uint32)
+
+
+load_words = instruction("ld.global.nc.v4.b32 {$0,$1,$2,$3}, [$4];", "rrrr", "l", _words)  # of memory that nobody writes
+
+
+def _load_16_bytes(pointer: Any, index: Any) -> Any:
+    many = 16 // pointer.memory.itemsize
+    inside = pointer[index], pointer[index + many - 1]
+    words = load_words(_address_of(pointer) + index * pointer.memory.itemsize)
+    return tuple(np.array(words, np.uint32).view(inside[0].dtype))
+
+
+if simulated():
+    load_16_bytes = _load_16_bytes
+else:
+
+    @intrinsic
+    def load_16_bytes(typing_context: Any, pointer: Any, index: Any) -> Any:
+        """The elements from pointer[index] on, by :data:`load_words`, as a tuple."""
+        kind, many = pointer.dtype, 128 // pointer.dtype.bitwidth
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            model = context.data_model_manager[kind]
+            address = builder.ptrtoint(builder.gep(args[0], [args[1]]), _LLVM["l"])
+            words, vector = load_words.of.emit(builder, [address]), ir.Constant(ir.VectorType(_LLVM["r"], 4), ir.Undefined)
+            for i in range(4):
+                vector = builder.insert_element(vector, builder.extract_value(words, i), ir.Constant(_LLVM["r"], i))
+            vector = builder.bitcast(vector, ir.VectorType(model.get_data_type(), many))
+            parts = [builder.extract_element(vector, ir.Constant(_LLVM["r"], i)) for i in range(many)]
+            return context.make_tuple(builder, signature.return_type, [model.from_data(builder, part) for part in parts])
+
+        return types.UniTuple(kind, many)(pointer, types.int64), codegen

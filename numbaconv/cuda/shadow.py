@@ -167,5 +167,5 @@ def relocated(shadow: np.ndarray, address: int) -> np.ndarray:
 
 
 def element_strides(shadow: np.ndarray) -> tuple[int, ...]:
-    """Return the strides, counted in elements. Those of axes of one element mean nothing."""
-    return tuple(s // shadow.itemsize for s in shadow.strides)
+    """Return the strides, counted in elements. Those of axes of one element mean nothing, and are 0."""
+    return tuple(s // shadow.itemsize if n > 1 else 0 for n, s in zip(shadow.shape, shadow.strides, strict=True))

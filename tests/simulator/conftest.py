@@ -13,7 +13,8 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import direct, implicit_gemm, launch, tensor_gemm, tiled
+    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled
+    from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
 
@@ -27,6 +28,8 @@ if SIMULATED:
     for module in (implicit_gemm, gemm_kernels):
         module.KC, module.LANES, module.THREADS_OF_GEMM = 2, 2, 4
     gemm_kernels.SUB = 1
+    depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
+    depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
 
