@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from numbaconv.cpu import microkernel, target, toom
+from numbaconv.cpu import microkernel, target, transforms
 from numbaconv.cpu.simd import Code, Value
+from numbaconv.toom import Filter
 
 TRIPLE = "aarch64-unknown-linux-gnu"
 SPILL = re.compile(r"^\s*(st[rp]|ld[rp])\s+q\d+.*\[sp")
@@ -28,7 +29,7 @@ def machine():
 def assemble(machine, monkeypatch, make):
     """The assembly of the vector function that `make` compiles, for float32 in vectors of 16 bytes."""
     emitted = []
-    for module in (microkernel, toom):
+    for module in (microkernel, transforms):
         monkeypatch.setattr(module, "vector_function", lambda emit, *args: emitted.append(emit))
     make()
     [emit] = emitted
@@ -72,8 +73,8 @@ def test_microkernels(kernel, tile, machine, monkeypatch):
 @pytest.mark.parametrize("m", [2, 4])
 @pytest.mark.parametrize("name", ["input_transform", "output_transform", "weight_transform"])
 def test_transforms(name, m, machine, monkeypatch):
-    make = getattr(toom, name).__wrapped__
-    lines = assemble(machine, monkeypatch, lambda: make(toom.Filter(m, 3), toom.Filter(m, 3), np.dtype(np.float32)))
+    make = getattr(transforms, name).__wrapped__
+    lines = assemble(machine, monkeypatch, lambda: make(Filter(m, 3), Filter(m, 3), np.dtype(np.float32)))
     assert any(re.match(r"\s+fadd\s+v\d+\.4s", line) for line in lines)
     assert m == 2 or any(re.match(r"\s+fml[as]\s+v\d+\.4s", line) for line in lines)
     assert not any(re.match(r"\s+bl\s", line) for line in lines)

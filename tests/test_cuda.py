@@ -1,5 +1,6 @@
 """The CUDA backend: under Numba's simulator, through the offline compiler, where it is missing, and on a GPU."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -9,13 +10,14 @@ from pathlib import Path
 import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 import pytest
-from helpers import assert_conforms, case, operands, run_python
+from helpers import assert_conforms, case, operands, random_array, run_python
 
 import numbaconv as nc
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
 from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
-from numbaconv.cuda.geometry import STAGE_BYTES, geometry
+from numbaconv.cuda.geometry import STAGE_BYTES, Tiles, geometry
+from numbaconv.toom import Filter, transforms
 
 TESTS = Path(__file__).parent
 MISSING = why_unavailable()
@@ -219,6 +221,79 @@ def test_depthwise_is_chosen_for_layers_of_networks(channels, size, kernel, stri
 
     assert chosen(1, channels) == "depthwise"
     assert chosen(2, channels // 2) != "depthwise"
+
+
+# Of Winograd's transforms: registers a thread at most, on any of the targets, and bytes of shared memory.
+WINOGRAD_RESOURCES = {
+    ("input", 2): (56, 0),
+    ("input", 4): (72, 0),
+    ("weight", 2): (56, 0),
+    ("weight", 4): (72, 0),
+    ("output", 2): (64, 2080),
+    ("output", 4): (96, 8448),
+    ("output, channels last", 2): (56, 2304),
+    ("output, channels last", 4): (88, 9216),
+}
+
+
+def winograd_kernel(name, m):
+    """One of the transforms, with arguments."""
+    from numbaconv.cuda.kernels.winograd import input_transform, output_transform, weight_transform
+
+    (input, weight, bias, residual, output, s, g), _ = example("float32")
+    tiles = Tiles(1, 1, 0, 1, 8)
+    if name == "input":
+        return input_transform(m, g.mode), (input, input, s.input, g, tiles, 8)
+    if name == "weight":
+        return weight_transform(m), (weight, weight, s.weight, g)
+    return output_transform(m, "last" in name), (input, bias, residual, output, s, g, tiles)
+
+
+@pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0)])
+@pytest.mark.parametrize(("name", "m"), WINOGRAD_RESOURCES)
+def test_winograd_transforms_assemble(name, m, cc):
+    ptx, registers, shared = check_assembly(*winograd_kernel(name, m), cc)
+    most, bytes_of_block = WINOGRAD_RESOURCES[name, m]
+    assert registers <= most
+    assert shared == bytes_of_block
+    assert not re.search(r"(mul|fma)\.(rn\.)?f(32|64)\s.*(0f[3B]F800000|0f[08]0000000|0d[3B]FF0{13}|0d[08]0{15})", ptx)
+    if name == "input":
+        assert len(re.findall(r"ld\.global\.f32", ptx)) == len(re.findall(r"st\.global\.f32", ptx)) == (m + 2) ** 2
+
+
+def test_winograd_transform_in_a_padding_mode_assembles():
+    from numbaconv.cuda.geometry import REFLECT
+    from numbaconv.cuda.kernels.winograd import input_transform
+
+    _, args = winograd_kernel("input", 4)
+    _, registers, _ = check_assembly(input_transform(4, REFLECT), args, (9, 0))
+    assert registers <= 80
+
+
+@pytest.mark.parametrize(("dtype", "m"), [("float32", 4), ("float64", 4), ("float32", 2)])
+@pytest.mark.parametrize("which", range(3))
+def test_transforms_of_registers_compute(which, dtype, m):
+    """The instructions that kernels are made of, run on the CPU, on every second value from the fourth on."""
+    from llvmlite import binding, ir
+
+    from numbaconv.cuda.transforms import multiply
+
+    matrix = transforms(Filter(m, 3))[which]
+    kind, word = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype], ir.IntType(64)
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [kind.as_pointer(), word, word]), "multiply")
+    builder = ir.IRBuilder(function.append_basic_block())
+    multiply(builder, matrix, *function.args)
+    builder.ret_void()
+    machine = binding.Target.from_default_triple().create_target_machine()
+    with binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine) as engine:
+        values = random_array((20,), dtype)
+        expected = values.astype(np.float64)
+        columns = expected[3 : 3 + 2 * len(matrix[0]) : 2].copy()
+        expected[3 : 3 + 2 * len(matrix) : 2] = np.array(matrix, np.float64) @ columns
+        called = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(engine.get_function_address("multiply"))
+        called(values.ctypes.data, 3, 2)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -443,6 +518,27 @@ def test_gpu_conforms(gpu, algorithm, case, dtype):
         np.testing.assert_allclose(result, nc.conv2d(**arrays, **case.options, backend="reference"), rtol=2e-3, atol=2e-2)
     else:
         assert_conforms(result, arrays, case.options)
+
+
+WINOGRAD_GRID = [
+    case((2, 16, 56, 57), (32, 16, 3, 3), padding=1, bias=True, residual=True),
+    case((4, 256, 7, 7), (256, 256, 3, 3), padding=1),
+    case((2, 31, 33, 24), (37, 24, 3, 3), layout="NHWC", padding=1, bias=True, residual=True),
+    case((2, 32, 31, 33), (36, 8, 3, 3), groups=4, padding=((0, 2), (3, 1)), padding_mode="reflect"),
+    case((40, 64, 112, 112), (64, 64, 3, 3), padding=1),  # in several parts
+]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", WINOGRAD_GRID, ids=str)
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+def test_gpu_winograd(gpu, algorithm, case):
+    arrays = operands(case, "float32")
+    given = {name: gpu.to_device(a) for name, a in arrays.items()}
+    result = nc.conv2d(**given, algorithm=algorithm, **case.options).copy_to_host()
+    expected = nc.conv2d(**given, algorithm="implicit_gemm", **case.options).copy_to_host()
+    allowed = 1e-6 * arrays["weight"][0].size ** 0.5 * max(1, abs(expected).max())
+    assert abs(result - expected).max() <= allowed
 
 
 @pytest.mark.gpu

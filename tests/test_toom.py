@@ -9,7 +9,8 @@ import pytest
 from helpers import random_array
 
 from numbaconv.cpu.simd import lanes
-from numbaconv.cpu.toom import POINTS, Filter, input_transform, output_transform, times, transforms, weight_transform
+from numbaconv.cpu.transforms import input_transform, output_transform, weight_transform
+from numbaconv.toom import POINTS, Filter, times, transforms
 
 SHORT = [Filter(m, n - m + 1) for n in POINTS for m in (2, 4) if n > m]
 STRIDED = [Filter(m, k, stride) for m in (2, 4) for k, stride in ((3, 2), (4, 2), (5, 2), (3, 3), (5, 3), (7, 4))]

@@ -17,9 +17,10 @@ from numbaconv.cpu.intrinsics import address_of, invoke, keep
 from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.threads import Launch, Launcher
-from numbaconv.cpu.toom import Filter, weight_transform
+from numbaconv.cpu.transforms import weight_transform
 from numbaconv.cpu.transpose import from_rows
 from numbaconv.spec import Size
+from numbaconv.toom import Filter
 
 __all__ = ["Packing", "pack_panel", "packing_seconds", "panels", "transformed_panels"]
 

@@ -33,16 +33,16 @@ from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finish, store
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
-from numbaconv.cpu.toom import Filter, input_transform, output_transform
+from numbaconv.cpu.transforms import input_transform, output_transform
 from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
+from numbaconv.toom import TERMS, Filter
 
 __all__ = ["WINOGRAD2", "WINOGRAD4"]
 
 
 WORKSPACE = 2**20  # bytes of a task at most: an L2 cache
 NEARBY = 700_000  # bytes of a task of which the L2 cache keeps all that is used again
-TERMS = 8  # channels of a sum, at least, for transforms of six products
 ELEMENTS = 400  # of a transformed tile, at most, so that transforms are compiled within a second
 NEAR, FAR = 12_000_000, 26_000_000  # bytes of transformed weights: up to these the L3 cache keeps all, from these none
 

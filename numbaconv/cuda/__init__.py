@@ -9,7 +9,8 @@ from numbaconv.cuda.memory import DEVICE as MEMORY
 from numbaconv.cuda.target import why_unavailable
 from numbaconv.cuda.tensor_gemm import TENSOR_GEMM
 from numbaconv.cuda.tiled import TILED
+from numbaconv.cuda.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, TENSOR_GEMM, IMPLICIT_GEMM, TILED, DIRECT)
+ALGORITHMS = (DEPTHWISE, TENSOR_GEMM, WINOGRAD4, WINOGRAD2, IMPLICIT_GEMM, TILED, DIRECT)

@@ -9,8 +9,9 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "CIRCULAR", "KC", "LANES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SHARED_BYTES", "STAGES",
-    "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "ZEROS", "Geometry", "Strides", "geometry", "outs_per_thread", "stages_of",
+    "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR",
+    "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "THREADS_OF_TILES", "ZEROS", "Geometry", "Strides",
+    "Tiles", "geometry", "outs_per_thread", "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -34,6 +35,10 @@ PART, ROW_BYTES, STAGES = 16, 64, 3
 
 # Depthwise: the shared memory of a block, of which a multiprocessor holds several.
 STAGE_BYTES = 32 * 1024
+
+# Winograd: the threads of a block, how many of them take neighbouring channels where those come last, and the float32 numbers of
+# the 32 bytes that memory moves together.
+THREADS_OF_TILES, LANES_OF_CHANNELS, SECTOR = 128, 16, 8
 
 
 class Geometry(NamedTuple):
@@ -77,6 +82,16 @@ class Strides(NamedTuple):
     bias: tuple[int, ...]  # seen as one of the result's shape
     residual: tuple[int, ...]
     output: tuple[int, ...]
+
+
+class Tiles(NamedTuple):
+    """Winograd's tiles, counted line by line through all images, and those that a launch takes."""
+
+    high: int  # lines of tiles in an image
+    wide: int  # tiles in a line
+    first: int
+    many: int
+    pitch: int  # there is scratch memory for so many
 
 
 def stages_of(step: int) -> int:

@@ -13,10 +13,11 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled
+    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, winograd
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
+    from numbaconv.cuda.kernels import winograd as winograd_kernels
 
     # A thread of the simulator's is one of Python's, and waits for others at every barrier.
     sys.setswitchinterval(1e-5)
@@ -32,6 +33,10 @@ if SIMULATED:
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
+
+    for module in (winograd, winograd_kernels):
+        module.THREADS_OF_TILES, module.LANES_OF_CHANNELS, module.SECTOR = 8, 2, 2
+    winograd.SCRATCH, winograd.LEAST = 1, 6
 
     # The simulator allocates a block's shared array when the first thread asks, without a lock: two threads may get two.
     from numba.cuda.simulator.kernelapi import FakeCUDAShared, numpy_support

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from numba import cuda
+from numba import cuda, int64, uint64
 
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
@@ -34,11 +34,21 @@ def source(position, size, mode):
 
 
 @cuda.jit(device=True, inline="always")
+def divided(number, size):
+    """The quotient and the rest of numbers that are not negative: one division, of some thirty instructions, or none."""
+    if number < size:
+        return int64(0), int64(number)
+    quotient = int64(uint64(number) // uint64(size))
+    return quotient, int64(number - quotient * size)
+
+
+@cuda.jit(device=True, inline="always")
 def pixel(number, g):
     """The image of an output pixel, counted through all images, and its place in it: n, d, h, w."""
-    rest, w = number // g.out_w, number % g.out_w
-    rest, h = rest // g.out_h, rest % g.out_h
-    return rest // g.out_d, rest % g.out_d, h, w
+    rest, w = divided(number, g.out_w)
+    rest, h = divided(rest, g.out_h)
+    n, d = divided(rest, g.out_d)
+    return n, d, h, w
 
 
 @cuda.jit(device=True, inline="always")
