@@ -16,7 +16,7 @@ import numbaconv as nc
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
 from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
-from numbaconv.cuda.geometry import STAGE_BYTES, Tiles, geometry
+from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS, Tiles, geometry
 from numbaconv.toom import Filter, transforms
 
 TESTS = Path(__file__).parent
@@ -45,19 +45,22 @@ def assembled(function, args, cc):
     from numba import cuda
 
     ptx, _ = cuda.compile(function, launch.signature(args), device=False, abi="numba", cc=cc)
-    options = linking.LinkerOptions(arch=f"sm_{cc[0]}{cc[1]}", ptxas_options=["-v"])
+    options = linking.LinkerOptions(arch="sm_" + "".join(map(str, cc)), ptxas_options=["-v"])
     linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
     linker.link("cubin")
     return ptx, linker.get_info_log()
 
 
 def check_assembly(function, args, cc):
+    """Its PTX, registers a thread, and bytes of shared memory of a block, static and dynamic."""
     ptx, log = assembled(function, args, cc)
+    assert "Potential Performance Loss" not in log, log
     assert re.search(r"\bst\.global\b", ptx), "the kernel stores nothing in global memory"
     assert not re.search(r"\b(ld|st)\.local\b", ptx)
     assert not re.search(r"^\s*(ld|st)(\.[vbfus]\d+)+\s", ptx, re.MULTILINE), "an address of unknown kind"
     assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", log), log
-    return ptx, int(re.search(r"Used (\d+) registers", log)[1]), sum(map(int, SHARED.findall(ptx)))
+    shared = sum(map(int, SHARED.findall(ptx))) + getattr(function, "shared_bytes", 0)
+    return ptx, int(re.search(r"Used (\d+) registers", log)[1]), shared
 
 
 def example(dtype, packed=False):
@@ -99,18 +102,16 @@ def test_kernels_assemble(name, cc, dtype):
 # Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory. By dtype, tile,
 # whether channels lie together, and whether copies are asynchronous.
 GEMM_RESOURCES = {
-    ("float32", (8, 8), False, True): (172, 32768),
-    ("float32", (8, 8), False, False): (172, 32768),
-    ("float32", (8, 8), True, True): (240, 33280),
-    ("float32", (8, 4), False, True): (168, 24576),
-    ("float32", (4, 8), False, True): (168, 24576),
-    ("float32", (4, 4), False, True): (128, 16640),
-    ("float32", (4, 4), True, True): (160, 16896),
-    ("float64", (8, 4), False, True): (200, 49152),
-    ("complex64", (4, 4), False, True): (168, 33280),
-    ("int8", (8, 8), False, False): (168, 32768),
-    ("float16", (8, 8), True, False): (240, 33280),
-    ("bfloat16", (8, 8), False, False): (172, 32768),
+    ("float32", (8, 8), False, True): (176, 34816),
+    ("float32", (8, 8), False, False): (176, 34816),
+    ("float32", (8, 8), True, True): (240, 35328),
+    ("float32", (8, 4), False, True): (176, 26624),
+    ("float32", (4, 8), False, True): (176, 25600),
+    ("float32", (4, 4), False, True): (168, 17664),
+    ("float64", (8, 4), False, True): (216, 51200),
+    ("complex64", (4, 4), False, True): (176, 34304),
+    ("int8", (8, 8), False, False): (176, 34816),
+    ("bfloat16", (8, 8), True, False): (240, 35328),
 }
 
 
@@ -128,7 +129,7 @@ def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, cc):
     from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
     args, compute = example(dtype, packed=True)
-    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile, None, last, asynchronous), args, cc)
+    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile, ZEROS, last, asynchronous), args, cc)
     most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous]
     assert registers <= most
     assert shared == bytes_of_block
@@ -150,12 +151,11 @@ def test_reductions_assemble(dtype):
 
 
 TENSOR_RESOURCES = {
-    ((2, 4, 4, 4), "tf32"): (192, 49152),
-    ((2, 4, 4, 4), "f16"): (192, 49152),
-    ((4, 2, 2, 4), "tf32"): (192, 36864),
-    ((2, 2, 2, 4), "tf32"): (176, 24576),
-    ((2, 2, 2, 2), "f16"): (168, 18432),
-    ((2, 4, 4, 4), "bf16"): (192, 49152),
+    ((2, 4, 4, 4), "tf32"): (184, 51200),
+    ((2, 4, 4, 4), "bf16"): (184, 51200),
+    ((4, 2, 2, 4), "tf32"): (128, 38912),
+    ((2, 2, 2, 4), "tf32"): (128, 25600),
+    ((2, 2, 2, 2), "f16"): (128, 19456),
 }
 
 
@@ -164,12 +164,43 @@ def test_tensor_gemm_assembles(tile, kind, cc):
     from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(tensor_gemm(kind, *tile), args, cc)
+    ptx, registers, shared = check_assembly(tensor_gemm(kind, *tile, ZEROS), args, cc)
     most, bytes_of_block = TENSOR_RESOURCES[tile, kind]
     assert registers <= most
-    assert shared == bytes_of_block <= 48 * 1024
+    assert shared == bytes_of_block
     assert ptx.count("mma.sync") == 2 * tile[2] * tile[3], "two products of 32 bytes for each pair of fragments"
     assert ptx.count("cp.async.cg") >= 2
+    assert not re.search(r"(div|rem)\.[su]64", ptx)
+
+
+WARPGROUP_RESOURCES = {
+    ((2, 256, 4), "bf16"): (255, 199680),
+    ((2, 256, 4), "tf32"): (255, 199680),
+    ((2, 128, 4), "f16"): (176, 134144),
+    ((2, 64, 4), "bf16"): (168, 101376),
+    ((1, 128, 4), "tf32"): (200, 100352),
+    ((1, 64, 4), "f16"): (136, 67584),
+}
+
+
+@pytest.mark.parametrize(("tile", "kind"), WARPGROUP_RESOURCES)
+def test_warpgroup_gemm_assembles(tile, kind):
+    from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
+
+    args, _ = example("float32" if kind == "tf32" else "float16")
+    ptx, registers, shared = check_assembly(warpgroup_gemm(kind, *tile, ZEROS), args, (9, 0, "a"))
+    most, bytes_of_block = WARPGROUP_RESOURCES[tile, kind]
+    assert registers <= most
+    assert shared == bytes_of_block <= 227 * 1024
+    assert ptx.count("wgmma.mma_async") == 4, "a step's 128 bytes a row, 32 at a time"
+    assert registers * tile[0] * 128 <= 65536
+
+
+def test_tables_of_tiles_are_those_that_are_chosen_from():
+    from numbaconv.cuda import tensor_gemm, warpgroup_gemm
+
+    assert {tile for tile, _ in TENSOR_RESOURCES} == set(tensor_gemm.TILES)
+    assert {tile for tile, _ in WARPGROUP_RESOURCES} == set(warpgroup_gemm.TILES)
 
 
 # Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,9 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR",
-    "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "THREADS_OF_TILES", "ZEROS", "Geometry", "Strides",
-    "Tiles", "geometry", "outs_per_thread", "stages_of",
+    "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES",
+    "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "THREADS_OF_TILES", "ZEROS", "Geometry",
+    "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread", "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -92,6 +93,15 @@ class Tiles(NamedTuple):
     first: int
     many: int
     pitch: int  # there is scratch memory for so many
+
+
+def beyond_32_bits(spec: ConvSpec, products: int) -> str | None:
+    """Say so for problems of more pixels than the GEMM kernels count, or of coordinates or sums of so many terms."""
+    pixels = spec.batch * math.prod(spec.output_size)
+    longest = max(n + low + high for n, (low, high) in zip(spec.input_size, spec.padding, strict=True))
+    if max(pixels, longest, 32 * products, spec.out_channels) < 2**31 - 2**10:
+        return None
+    return f"it counts in 32 bits, and there are {pixels} pixels, coordinates to {longest} and {products} terms a sum"
 
 
 def stages_of(step: int) -> int:

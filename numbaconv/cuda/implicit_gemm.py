@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import KC, LANES, THREADS_OF_GEMM
+from numbaconv.cuda.geometry import KC, LANES, MODES, THREADS_OF_GEMM, beyond_32_bits
 from numbaconv.cuda.splitting import SPLITS, convolve_split, reduction_seconds
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE, ROUND_TRIP, capability
 from numbaconv.spec import ConvSpec
@@ -77,7 +77,7 @@ def why_not(spec: ConvSpec) -> str | None:
     """Say so for dtypes of which not even the smallest tile fits the registers."""
     if not able(spec):
         return f"the sums of its smallest tile take {16 * spec.dtypes.compute.itemsize} bytes of registers, more than {REGISTERS}"
-    return None
+    return beyond_32_bits(spec, math.prod(spec.weight_shape[2:]))
 
 
 def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
@@ -96,7 +96,9 @@ def prepare(spec: ConvSpec) -> Runner:
 
         def make(compute: Any, activation: Any) -> Any:
             plain = spec.dtypes.input == spec.dtypes.compute and spec.dtypes.compute.itemsize in (4, 8)
-            return implicit_gemm(compute, *tile, activation, spec.channels_last, plain and capability() >= (8, 0))
+            return implicit_gemm(
+                compute, *tile, MODES[spec.padding_mode], spec.channels_last, plain and capability() >= (8, 0), activation
+            )
 
         convolve_split(make, spec, ops, blocks(spec, tile), THREADS_OF_GEMM, splits)
 

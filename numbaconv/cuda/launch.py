@@ -25,7 +25,7 @@ __all__ = ["Launch", "Launches", "arguments", "convolve", "launch", "signature"]
 
 # A block without work returns at once: kernels stride over their work by the grid, but for depthwise, which refuses larger ones.
 MOST_BLOCKS = 2**31 - 1
-STATIC_SHARED = 48 * 1024  # bytes of shared memory that a block gets unasked
+GRANTED = 32 * 1024  # bytes of dynamic shared memory that a block gets unasked: 48 KiB, less what it may have beside
 
 
 class Launch:
@@ -67,7 +67,7 @@ class Launch:
 
         [kernel] = _compiled(self._function, signature(self.args), capability()).overloads.values()
         handle = kernel._codelibrary.get_cufunc().handle
-        if self.shared > STATIC_SHARED:
+        if self.shared > GRANTED:
             most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             (error,) = driver.cuKernelSetAttribute(most, self.shared, handle, driver.CUdevice(device))
             _check(error, f"granting a CUDA kernel {self.shared} bytes of shared memory")
@@ -122,13 +122,17 @@ def launch(
 
 
 def convolve(
-    make: Callable, spec: ConvSpec, ops: Operands, g: Geometry, blocks: int, threads: int | tuple[int, int, int], shared: int = 0
+    make: Callable, spec: ConvSpec, ops: Operands, g: Geometry, blocks: int, threads: int | tuple[int, int, int]
 ) -> None:
-    """Launch ``make(compute type, activation)`` on the operands of a call, unless the result is empty."""
+    """Launch ``make(compute type, activation)`` on the operands of a call, unless the result is empty.
+
+    A kernel says in ``shared_bytes`` how much dynamic shared memory it needs, if any.
+    """
     from numba import from_dtype
 
     if ops.output.size:
         kernel = make(from_dtype(spec.dtypes.compute), scalar(spec.activation))
+        shared = getattr(kernel, "shared_bytes", 0)
         launch(kernel, blocks, threads, ops.stream, *arguments(ops, g), shared=shared)
 
 

@@ -32,12 +32,10 @@ def reduction_seconds(spec: ConvSpec, splits: int) -> float:
     return LATENCY + 2 * splits * math.prod(spec.output_shape) * spec.dtypes.compute.itemsize / BANDWIDTH
 
 
-def convolve_split(
-    make: Callable, spec: ConvSpec, ops: Operands, blocks: int, threads: int, splits: int, shared: int = 0
-) -> None:
+def convolve_split(make: Callable, spec: ConvSpec, ops: Operands, blocks: int, threads: int, splits: int) -> None:
     """Launch ``make(compute type, activation)`` with so many blocks for each part of the products, and add the parts."""
     if splits == 1 or not ops.output.size:
-        convolve(make, spec, ops, geometry(spec), blocks, threads, shared)
+        convolve(make, spec, ops, geometry(spec), blocks, threads)
         return
     from numbaconv.cuda.kernels.splitting import reduction
 
@@ -45,7 +43,7 @@ def convolve_split(
     dtypes = spec.dtypes._replace(out=spec.dtypes.compute)
     bare = replace(spec, has_bias=False, has_residual=False, activation=None, dtypes=dtypes)
     g = geometry(bare)._replace(splits=splits)
-    convolve(make, bare, ops._replace(bias=None, residual=None, output=sums), g, splits * blocks, threads, shared)
+    convolve(make, bare, ops._replace(bias=None, residual=None, output=sums), g, splits * blocks, threads)
     elements = math.prod(ops.output.shape)
     last = geometry(spec)._replace(splits=splits)
     convolve(reduction, spec, ops._replace(input=sums, weight=sums), last, -(-elements // THREADS), min(THREADS, elements))

@@ -52,7 +52,7 @@ def capability() -> tuple[int, int]:
     from numba import cuda
 
     if simulated():
-        return 99, 0
+        return 9, 0
     major, minor = cuda.get_current_device().compute_capability
     return major, minor
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import mma, tensor_operands
-from numbaconv.cuda.geometry import PART, ROW_BYTES
+from numbaconv.cuda.geometry import MODES, PART, ROW_BYTES
 from numbaconv.cuda.splitting import SPLITS, convolve_split, reduction_seconds
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP
 from numbaconv.spec import ConvSpec
@@ -85,7 +85,7 @@ def prepare(spec: ConvSpec) -> Runner:
         from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
         def make(compute: Any, activation: Any) -> Any:
-            return tensor_gemm(kind, *tile, activation)
+            return tensor_gemm(kind, *tile, MODES[spec.padding_mode], activation)
 
         threads = mma.LANES * tile.warps_m * tile.warps_n
         convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)

@@ -13,7 +13,7 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, winograd
+    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, warpgroup_gemm, winograd
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
@@ -31,6 +31,7 @@ if SIMULATED:
     gemm_kernels.SUB = 1
     depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
+    warpgroup_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
 
@@ -43,7 +44,11 @@ if SIMULATED:
 
     _lock = threading.Lock()
 
+    _dynamic = FakeCUDAShared.array
+
     def _one_array_a_block(shared, shape, dtype, alignment=None):
+        if shape == 0:
+            return _dynamic(shared, shape, dtype, alignment)
         frame = sys._getframe(1)
         with _lock:
             place = frame.f_code.co_filename, frame.f_lineno

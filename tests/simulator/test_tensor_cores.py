@@ -6,7 +6,8 @@ from helpers import case, operands, oracle, random_array, why_not
 from numba import cuda
 
 import numbaconv as nc
-from numbaconv.cuda import tensor_gemm
+from numbaconv import execute
+from numbaconv.cuda import tensor_gemm, warpgroup_gemm
 
 TENSOR_GRID = [
     case((1, 2, 3, 4), (3, 2, 2, 2)),
@@ -27,14 +28,41 @@ def tensor_error(arrays, digits):
 
 
 @pytest.mark.parametrize("case", TENSOR_GRID, ids=str)
-@pytest.mark.parametrize(
-    ("dtype", "precision"), [("float32", "tf32"), ("float16", "ieee"), ("bfloat16", "ieee"), ("float32", "bf16")]
-)
-def test_tensor_cores(dtype, precision, case):
+@pytest.mark.parametrize(("dtype", "precision"), KINDS)
+def test_instructions_of_warps(dtype, precision, case):
+    check("tensor_gemm", dtype, precision, case)
+
+
+WARPGROUP_GRID = [
+    *TENSOR_GRID[:5],
+    case((1, 40, 2, 3), (17, 40, 3, 3), padding=1),  # more steps than are under way, and columns than a block has
+    case((3, 8, 5, 6), (2, 8, 1, 1), bias=True),  # more pixels than a block has
+]
+
+
+@pytest.mark.parametrize("case", WARPGROUP_GRID, ids=str)
+def test_instructions_of_warpgroups(case):
+    check("warpgroup_gemm", "float16", "ieee", case)
+
+
+@pytest.mark.parametrize(("dtype", "precision"), KINDS)
+def test_kinds_of_warpgroups(dtype, precision):
+    check("warpgroup_gemm", dtype, precision, TENSOR_GRID[2])
+
+
+@pytest.mark.parametrize(("algorithm", "tile"), [(tensor_gemm, (1, 1, 1, 2)), (warpgroup_gemm, (1, 16, 4))])
+def test_products_in_parts(monkeypatch, algorithm, tile):
+    monkeypatch.setattr(algorithm, "cut", lambda spec: algorithm.Cut(algorithm.Tile(*tile), 3))
+    execute.forget()
+    check(algorithm.__name__.rpartition(".")[2], "float16", "ieee", case((1, 40, 2, 3), (2, 40, 1, 2), bias=True, padding=1))
+    execute.forget()
+
+
+def check(algorithm, dtype, precision, case):
     arrays = operands(case, dtype)
     options = dict(case.options)
     given = {name: cuda.to_device(a) for name, a in arrays.items()}
-    result = nc.conv2d(**given, algorithm="tensor_gemm", precision=precision, **options).copy_to_host()
+    result = nc.conv2d(**given, algorithm=algorithm, precision=precision, **options).copy_to_host()
     assert result.dtype == dtype
     activation = options.pop("activation", None)
     wide = {name: a.astype(np.float64) for name, a in arrays.items()}
@@ -46,10 +74,17 @@ def test_tensor_cores(dtype, precision, case):
     assert (abs(result - exact) <= allowed).all()
 
 
-def test_several_warps(monkeypatch):
-    monkeypatch.setattr(tensor_gemm, "TILES", (tensor_gemm.Tile(2, 1, 1, 2),))
-    x, w = random_array((1, 5, 6, 7), "float16"), random_array((3, 5, 1, 1), "float16")
-    result = nc.conv2d(cuda.to_device(x), cuda.to_device(w), algorithm="tensor_gemm").copy_to_host()
+SEVERAL = [(tensor_gemm, (2, 1, 1, 2)), (warpgroup_gemm, (2, 32, 4))]
+
+
+@pytest.mark.parametrize(("algorithm", "tile"), SEVERAL)
+def test_several_warps_and_warpgroups(monkeypatch, algorithm, tile):
+    monkeypatch.setattr(algorithm, "cut", lambda spec: algorithm.Cut(algorithm.Tile(*tile), 1))
+    execute.forget()
+    x, w = random_array((1, 5, 9, 8), "float16"), random_array((3, 5, 1, 1), "float16")
+    name = algorithm.__name__.rpartition(".")[2]
+    result = nc.conv2d(cuda.to_device(x), cuda.to_device(w), algorithm=name).copy_to_host()
+    execute.forget()
     exact = nc.conv2d(x.astype("float64"), w.astype("float64"), backend="reference")
     np.testing.assert_allclose(result, exact, rtol=2.0**-11, atol=1e-4)
 

@@ -2,11 +2,14 @@
 
 from functools import cache
 
-from numba import cuda, int64, uint64
+from numba import cuda, int32, int64, uint32, uint64
 
+from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
-__all__ = ["NOWHERE", "at", "element", "epilogue", "pixel", "source"]
+__all__ = [
+    "NOWHERE", "at", "element", "epilogue", "finishing", "inside", "pixel", "pixel_32", "source", "split_32",
+]  # fmt: skip
 
 NOWHERE = -(2**63)  # where what padding stands for lies
 
@@ -52,6 +55,28 @@ def pixel(number, g):
 
 
 @cuda.jit(device=True, inline="always")
+def inside(position, size, mode):
+    """As :func:`source`, for padding with zeros."""
+    return position if 0 <= position < size else -1
+
+
+@cuda.jit(device=True, inline="always")
+def split_32(number, size):
+    """The quotient and the rest of numbers of 32 bits that are not negative."""
+    quotient = int32(ptx.divide(uint32(number), uint32(size)))
+    return quotient, int32(number - quotient * size)
+
+
+@cuda.jit(device=True, inline="always")
+def pixel_32(number, g):
+    """As :func:`pixel`, of fewer than 2^31 pixels."""
+    rest, w = split_32(number, g.out_w)
+    rest, h = split_32(rest, g.out_h)
+    n, d = split_32(rest, g.out_d)
+    return n, d, h, w
+
+
+@cuda.jit(device=True, inline="always")
 def element(index, channels_last, g):
     """The index-th element of a result, counted along its memory: n, group, o, d, h, w."""
     if channels_last:
@@ -71,23 +96,37 @@ def _identity(x):
 
 
 @cache
-def epilogue(compute, activation):
+def finishing(compute, activation):
     """Return the function that finishes a sum of type `compute` and stores it; `activation` is a scalar function, or None."""
     one = compute(1)
     activated = activation is not None
     activate = cuda.jit(device=True, inline="always")(activation if activated else _identity)
 
     @cuda.jit(device=True, inline="always")
-    def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
-        """output[n, group, o, d, h, w] = activation(total + bias + residual), where there are such."""
+    def finish(output, bias, residual, at_output, at_bias, at_residual, total, g):
+        """output[at_output] = activation(total + bias[at_bias] + residual[at_residual]), where there are such."""
         if g.has_bias:
-            total = compute(total + compute(bias[at(s.bias, n, group, o, d, h, w)]))
+            total = compute(total + compute(bias[at_bias]))
         if g.has_residual:
-            total = compute(total + compute(residual[at(s.residual, n, group, o, d, h, w)]))
+            total = compute(total + compute(residual[at_residual]))
         if activated:
             total = compute(activate(total))
         if g.boolean and total != 0:
             total = one
-        output[at(s.output, n, group, o, d, h, w)] = total
+        output[at_output] = total
+
+    return finish
+
+
+@cache
+def epilogue(compute, activation):
+    """Return :func:`finishing`'s function for an element that is known by its index."""
+    finish = finishing(compute, activation)
+
+    @cuda.jit(device=True, inline="always")
+    def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
+        """output[n, group, o, d, h, w] = activation(total + bias + residual), where there are such."""
+        at_output, at_bias = at(s.output, n, group, o, d, h, w), group * s.bias[1] + o * s.bias[2]
+        finish(output, bias, residual, at_output, at_bias, at(s.residual, n, group, o, d, h, w), total, g)
 
     return store

@@ -10,11 +10,11 @@ tile, one channel, TAPS = SPAN = 1.
 
 from functools import cache
 
-from numba import cuda, int32, int64, uint32, uint64
+from numba import cuda, int32, int64, uint64
 
 from numbaconv.cuda import ptx, staging
 from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS
-from numbaconv.cuda.kernels.common import at, epilogue, source
+from numbaconv.cuda.kernels.common import at, epilogue, inside, source, split_32
 from numbaconv.cuda.target import simulated
 
 __all__ = ["depthwise"]
@@ -28,33 +28,20 @@ weight_space = cuda.jit(device=True, inline="always")(staging.weight_space)
 
 
 @cuda.jit(device=True, inline="always")
-def split(number, size):
-    """Quotient and remainder of numbers from 0 to 2**31 - 1."""
-    quotient = int32(ptx.divide(uint32(number), uint32(size)))
-    return quotient, int32(number - quotient * size)
-
-
-@cuda.jit(device=True, inline="always")
 def parts(number, size):
     """Into how many parts of a size so many, one or more, are cut."""
-    return split(number + size - 1, size)[0]
+    return split_32(number + size - 1, size)[0]
 
 
 @cuda.jit(device=True, inline="always")
 def tile_of(number, tiles, g):
     """Which image, channels, plane, rows, columns and output channel of a group a tile has."""
-    rest, o = split(number, g.outs)
-    rest, w = split(rest, tiles[2])
-    rest, h = split(rest, tiles[1])
-    rest, d = split(rest, g.out_d)
-    n, c = split(rest, tiles[0])
+    rest, o = split_32(number, g.outs)
+    rest, w = split_32(rest, tiles[2])
+    rest, h = split_32(rest, tiles[1])
+    rest, d = split_32(rest, g.out_d)
+    n, c = split_32(rest, tiles[0])
     return n, c, d, h, w, o
-
-
-@cuda.jit(device=True, inline="always")
-def inside(position, size, mode):
-    """As :func:`source`, padded with zeros."""
-    return position if 0 <= position < size else -1
 
 
 @cuda.jit(device=True, inline="always")
@@ -92,8 +79,8 @@ def input_stager(compute, kind, many, under_way, where, last):
         e0 = thread
         while e0 < total:  # and not range(), which divides to count
             for i in range(under_way):
-                line, part = split(e0 + i * threads, units)
-                outer, inner = split(line, lines)
+                line, part = split_32(e0 + i * threads, units)
+                outer, inner = split_32(line, lines)
                 offset = int64(NOWHERE)
                 if e0 + i * threads < total:
                     if last:
@@ -152,8 +139,8 @@ def depthwise(compute, kind, many, ROWS, TAPS, SPAN, deep, last, activation=None
         plane = int32(g.kernel_h * g.kernel_w)
         e = thread
         while e < tile_c * plane:
-            c, tap = split(e, plane)
-            kh, kw = split(tap, g.kernel_w)
+            c, tap = split_32(e, plane)
+            kh, kw = split_32(tap, g.kernel_w)
             to = c * pitch + tap_place(kh, kw, g.kernel_w, taps, taps_room)
             if c0 + c < g.groups:
                 shared[uint64(to)] = weight[at(strides, c0 + c, o, 0, kd, kh, kw)]

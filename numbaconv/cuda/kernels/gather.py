@@ -2,7 +2,8 @@
 
 Rows of A are output pixels, rows of B output channels; what is summed are the parts of the taps ``(kd, kh, kw)``, one tap after
 the other, ROW_PARTS of them in a step. A thread brings the same part of every so many rows. Padding, and channels beyond the
-last, are bytes that a copy fills with zeros.
+last, are bytes that a copy fills with zeros. All is counted in 32 bits but what lies in memory: the assembler makes calls of
+64-bit divisions, and a function with calls waits for every product of a warpgroup.
 """
 
 from functools import cache
@@ -10,29 +11,31 @@ from functools import cache
 from numba import cuda, int32, int64, uint32
 
 from numbaconv.cuda import ptx
-from numbaconv.cuda.geometry import PART
-from numbaconv.cuda.kernels.common import NOWHERE, pixel, source
+from numbaconv.cuda.geometry import PART, ZEROS
+from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32
 
 __all__ = ["gather"]
 
 
 @cache
-def gather(itemsize, threads, BM, BN, ROW_PARTS, place):
+def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     """Return how many rows of A a thread brings, and the functions that begin a tile and bring its next step.
 
     What a thread knows of its rows is in four arrays: ``first`` and ``at``, where an image begins and where the tap is read,
     ``origin``, the first coordinates that a pixel reads, and ``now``: the position among all parts, and the part of the tap.
     """
+    assert BM * ROW_PARTS % threads == BN * ROW_PARTS % threads == 0, "every thread brings as much"
     loads_a, loads_b, rows = BM * ROW_PARTS // threads, BN * ROW_PARTS // threads, threads // ROW_PARTS
     many = PART // itemsize  # channels of a part
+    read = inside if mode == ZEROS else source
 
     @cuda.jit(device=True, inline="always")
     def look(first, origin, at, now, strides, g):
         """at[i] = where row i reads its first channel with the tap, or NOWHERE."""
         for i in range(loads_a):
-            z = source(origin[i, 0] + now[2] * g.dilation_d, g.size_d, g.mode)
-            y = source(origin[i, 1] + now[3] * g.dilation_h, g.size_h, g.mode)
-            x = source(origin[i, 2] + now[4] * g.dilation_w, g.size_w, g.mode)
+            z = read(int32(origin[i, 0] + now[2] * g.dilation_d), int32(g.size_d), mode)
+            y = read(int32(origin[i, 1] + now[3] * g.dilation_h), int32(g.size_h), mode)
+            x = read(int32(origin[i, 2] + now[4] * g.dilation_w), int32(g.size_w), mode)
             at[i] = first[i] + z * strides[3] + y * strides[4] + x * strides[5]
             if z < 0 or y < 0 or x < 0:
                 at[i] = NOWHERE
@@ -41,15 +44,15 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place):
     def begin_tile(first, origin, at, now, m0, pixels, group, step, thread, strides, g):
         parts = max(1, -(-g.channels // many))
         for i in range(loads_a):
-            n, d, h, w = pixel(min(m0 + thread // ROW_PARTS + i * rows, pixels - 1), g)
+            n, d, h, w = pixel_32(min(m0 + thread // ROW_PARTS + i * rows, pixels - 1), g)
             first[i] = n * strides[0] + group * strides[1]
             origin[i, 0] = d * g.stride_d - g.low_d
             origin[i, 1] = h * g.stride_h - g.low_h
             origin[i, 2] = w * g.stride_w - g.low_w
-        position = step * ROW_PARTS + thread % ROW_PARTS
-        tap = position // parts
-        now[0], now[1] = position, position % parts
-        now[2], now[3], now[4] = tap // g.kernel_w // g.kernel_h, tap // g.kernel_w % g.kernel_h, tap % g.kernel_w
+        now[0] = step * ROW_PARTS + thread % ROW_PARTS
+        tap, now[1] = split_32(now[0], parts)
+        line, now[4] = split_32(tap, g.kernel_w)
+        now[2], now[3] = split_32(line, g.kernel_h)
         look(first, origin, at, now, strides, g)
 
     @cuda.jit(device=True, inline="always")

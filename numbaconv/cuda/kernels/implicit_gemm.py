@@ -12,40 +12,29 @@ from functools import cache
 from numba import cuda, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
-from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, stages_of
-from numbaconv.cuda.kernels.common import NOWHERE, epilogue, pixel, source
+from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, ZEROS, stages_of
+from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32
+from numbaconv.cuda.kernels.results import nothing, results
 from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
 
 
-@cuda.jit(device=True, inline="always")
-def tap_origin(first, z0, y0, x0, tap, strides, g):
-    """Where the first channel of the input that a pixel reads with a tap lies, or NOWHERE: it is a zero."""
-    rest, kw = tap // g.kernel_w, tap % g.kernel_w
-    kd, kh = rest // g.kernel_h, rest % g.kernel_h
-    z = source(z0 + kd * g.dilation_d, g.size_d, g.mode)
-    y = source(y0 + kh * g.dilation_h, g.size_h, g.mode)
-    x = source(x0 + kw * g.dilation_w, g.size_w, g.mode)
-    if z < 0 or y < 0 or x < 0:
-        return int64(NOWHERE)
-    return int64(first + z * strides[3] + y * strides[4] + x * strides[5])
-
-
 @cache
-def implicit_gemm(compute, MR, NR, activation=None, channels_last=False, asynchronous=False):
+def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation=None):
     """Return the kernel that sums MR x NR products a thread in type `compute`, and applies a scalar function to the results.
 
     With `asynchronous` numbers are copied as they are, so input and weight have to be of the type, of 4 or 8 bytes.
     """
-    store = epilogue(compute, activation)
     BM, BN, threads, itemsize = LANES * MR, LANES * NR, THREADS_OF_GEMM, compute.bitwidth // 8
     pitch = BM + SUB if channels_last else BM  # so that the KC channels of a pixel go to different banks
     loads_a, loads_b = KC * BM // threads, KC * BN // threads
     pixels_of_thread = loads_a if channels_last else 1
     step = KC * (pitch + BN)
     stages = stages_of(step * itemsize)
-    shared_size = max(stages * step, SUB * LANES * (SUB * LANES + 1))
+    SIDE = SUB * LANES
+    read = inside if mode == ZEROS else source
+    find_rows, put = results(compute, activation, BM, threads)
     alignment = None if simulated() else 16  # of vector loads; the simulator knows none
     wait = ptx.wait_for_all_but(stages - 2)
     copy = ptx.copy_async_4 if itemsize == 4 else ptx.copy_async_8
@@ -85,21 +74,56 @@ def implicit_gemm(compute, MR, NR, activation=None, channels_last=False, asynchr
         """Add the products of one step: rows SUB * ty ... of every SUB * LANES, and columns likewise."""
         for k in range(KC):
             for i in range(MR):
-                a[i] = shared[uint64(first + k * pitch + i // SUB * SUB * LANES + ty * SUB + i % SUB)]
+                a[i] = shared[first + uint64(k * pitch + i // SUB * SUB * LANES + i % SUB) + ty * uint64(SUB)]
             for j in range(NR):
-                b[j] = shared[uint64(first + KC * pitch + k * BN + j // SUB * SUB * LANES + tx * SUB + j % SUB)]
+                b[j] = shared[first + uint64(KC * pitch + k * BN + j // SUB * SUB * LANES + j % SUB) + tx * uint64(SUB)]
             for i in range(MR):
                 for j in range(NR):
                     sums[i, j] = compute(sums[i, j] + a[i] * b[j])
 
     @cuda.jit(device=True, inline="always")
     def origins(at, first, z0, y0, x0, tap, strides, g):
-        """at[i] = where a thread's i-th pixel reads its first channel with a tap."""
+        """at[i] = where a thread's i-th pixel reads its first channel with a tap, or NOWHERE: it is a zero."""
+        line, kw = split_32(tap, g.kernel_w)
+        kd, kh = split_32(line, g.kernel_h)
         for i in range(pixels_of_thread):
-            at[i] = tap_origin(first[i], z0[i], y0[i], x0[i], tap, strides, g)
+            z = read(int32(z0[i] + kd * g.dilation_d), int32(g.size_d), mode)
+            y = read(int32(y0[i] + kh * g.dilation_h), int32(g.size_h), mode)
+            x = read(int32(x0[i] + kw * g.dilation_w), int32(g.size_w), mode)
+            at[i] = first[i] + z * strides[3] + y * strides[4] + x * strides[5]
+            if z < 0 or y < 0 or x < 0:
+                at[i] = NOWHERE
+
+    def square(i0, j0, after):
+        """The function that stores a square of the tile, so that neighbouring threads store neighbours, and then others."""
+
+        @cuda.jit(device=True, inline="always")
+        def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
+            ty, tx = thread // LANES, thread & LANES - 1
+            for i in range(SUB):
+                for j in range(SUB):
+                    shared[uint64((ty * SUB + i) * (SIDE + 1) + tx * SUB + j)] = sums[i0 + i, j0 + j]
+            cuda.syncthreads()
+            for e in range(thread, SIDE * SIDE, threads):
+                r, c = e % SIDE, e // SIDE
+                if s.output[2] == 1:
+                    r, c = c, r
+                value = shared[uint64(r * (SIDE + 1) + c)]
+                put(output, bias, residual, outputs, residuals, i0 * LANES + r, group, o0 + j0 * LANES + c, value, s, g)
+            cuda.syncthreads()
+            after(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+
+        return store
+
+    store = nothing
+    for i0 in range(0, MR, SUB):
+        for j0 in range(0, NR, SUB):
+            store = square(i0, j0, store)  # and not loops, which stay loops, with their sums in memory
 
     def implicit_gemm_kernel(input, weight, bias, residual, output, s, g):
-        shared = cuda.shared.array(shared_size, compute, alignment)
+        shared = cuda.shared.array(0, compute, alignment)
+        outputs = cuda.shared.array(BM, int64)
+        residuals = cuda.shared.array(BM, int64)
         base = ptx.shared_address(shared)
         sums = cuda.local.array((MR, NR), compute)
         a, b = cuda.local.array(MR, compute), cuda.local.array(NR, compute)
@@ -108,30 +132,36 @@ def implicit_gemm(compute, MR, NR, activation=None, channels_last=False, asynchr
         x0 = cuda.local.array(pixels_of_thread, int32)
         thread = cuda.threadIdx.x
         ty, tx = thread // LANES, thread & LANES - 1
-        pixels = g.batch * g.out_d * g.out_h * g.out_w
-        tiles_m, tiles_n = -(-pixels // BM), -(-g.outs // BN)
-        taps = g.kernel_d * g.kernel_h * g.kernel_w
-        chunks = max(1, -(-g.channels // KC))
-        steps = taps * chunks
+        pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
+        tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + BN - 1) // BN)
+        taps = int32(g.kernel_d * g.kernel_h * g.kernel_w)
+        chunks = int32(max(1, (g.channels + KC - 1) // KC))
+        steps = int32(taps * chunks)
 
-        for tile in range(cuda.blockIdx.x, g.splits * g.groups * tiles_m * tiles_n, cuda.gridDim.x):
-            rest, o0 = tile // tiles_n, tile % tiles_n * BN
-            rest, m0 = rest // tiles_m, rest % tiles_m * BM
-            split, group = rest // g.groups, rest % g.groups
-            begin, count = split * steps // g.splits, (split + 1) * steps // g.splits - split * steps // g.splits
+        tile = int32(cuda.blockIdx.x)
+        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
+            rest, column = split_32(tile, tiles_n)
+            rest, row = split_32(rest, tiles_m)
+            split, group = split_32(rest, g.groups)
+            m0, o0 = int32(row * BM), int32(column * BN)
+            begin, _ = split_32(split * steps, g.splits)
+            end, _ = split_32((split + 1) * steps, g.splits)
+            count = int32(end - begin)
+            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
             for i in range(pixels_of_thread):
                 e = thread + i * threads
                 m = e // KC if channels_last else e % BM
-                n, d, h, w = pixel(min(m0 + m, pixels - 1), g)
+                n, d, h, w = pixel_32(min(m0 + m, pixels - 1), g)
                 first[i] = n * s.input[0] + group * s.input[1]
                 z0[i], y0[i], x0[i] = d * g.stride_d - g.low_d, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
             for i in range(MR):
                 for j in range(NR):
                     sums[i, j] = compute(0)
 
-            tap, c0 = int32(begin // chunks), int32(begin % chunks * KC)
+            tap, chunk = split_32(begin, chunks)
+            c0 = int32(chunk * KC)
             origins(at, first, z0, y0, x0, tap, s.input, g)
-            for now in range(1 - stages, count):
+            for now in range(int32(1 - stages), count):
                 coming = now + stages - 1
                 if now >= 0:
                     if asynchronous:
@@ -148,38 +178,11 @@ def implicit_gemm(compute, MR, NR, activation=None, channels_last=False, asynchr
                 if asynchronous:
                     ptx.commit()
                 if now >= 0:
-                    multiply(sums, shared, now % stages * step, ty, tx, a, b)
+                    multiply(sums, shared, uint64(uint32(now) % uint32(stages) * uint32(step)), uint64(ty), uint64(tx), a, b)
             cuda.syncthreads()
 
-            # Through shared memory, a square of the tile at a time, so that neighbouring threads store neighbours.
-            side = SUB * LANES
-            for i0 in range(0, MR, SUB):
-                for j0 in range(0, NR, SUB):
-                    for i in range(SUB):
-                        for j in range(SUB):
-                            shared[uint64((ty * SUB + i) * (side + 1) + tx * SUB + j)] = sums[i0 + i, j0 + j]
-                    cuda.syncthreads()
-                    for e in range(thread, side * side, threads):
-                        r, c = e % side, e // side
-                        if s.output[2] == 1:
-                            r, c = c, r
-                        m, o = m0 + i0 * LANES + r, o0 + j0 * LANES + c
-                        if m < pixels and o < g.outs:
-                            n, d, h, w = pixel(m, g)
-                            store(
-                                output,
-                                bias,
-                                residual,
-                                s,
-                                n + split * g.batch,
-                                group,
-                                o,
-                                d,
-                                h,
-                                w,
-                                shared[uint64(r * (side + 1) + c)],
-                                g,
-                            )
-                    cuda.syncthreads()
+            store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            tile = int32(tile + cuda.gridDim.x)
 
+    implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * (SIDE + 1))
     return implicit_gemm_kernel

@@ -11,8 +11,9 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 
 from numbaconv.cuda import mma, ptx
 from numbaconv.cuda.geometry import PART, ROW_BYTES, STAGES
-from numbaconv.cuda.kernels.common import epilogue, pixel
+from numbaconv.cuda.kernels.common import split_32
 from numbaconv.cuda.kernels.gather import gather
+from numbaconv.cuda.kernels.results import nothing, results
 from numbaconv.cuda.target import simulated
 
 __all__ = ["tensor_gemm"]
@@ -29,18 +30,17 @@ def place(row, part):
 
 
 @cache
-def tensor_gemm(kind, warps_m, warps_n, MF, NF, activation=None):
+def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): warps_m x warps_n warps of MF x NF fragments each."""
-    store = epilogue(float32, activation)
     product = {"tf32": ptx.mma_tf32, "f16": ptx.mma_f16, "bf16": ptx.mma_bf16}[kind]
     wait = ptx.wait_for_all_but(STAGES - 2)
     rounds = kind == "tf32"
     itemsize = 4 if rounds else 2
     threads = mma.LANES * warps_m * warps_n
     BM, BN = mma.M * MF * warps_m, mma.N * NF * warps_n
-    rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, BN, PARTS, place)
+    rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, BN, PARTS, place, mode)
+    find_rows, put = results(float32, activation, BM, threads)
     stage = (BM + BN) * ROW_BYTES
-    words = STAGES * stage // 4
     alignment = None if simulated() else 128  # of what is copied by 16 bytes; the simulator knows none
     band, pitch = mma.M * warps_m, BN + 4  # of the sums on their way out
 
@@ -70,8 +70,38 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, activation=None):
                     sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3],
                 )  # fmt: skip
 
+    def row_of_fragments(i, after):
+        """The function that stores a row of fragments, so that neighbouring threads store neighbours, and then others."""
+
+        @cuda.jit(device=True, inline="always")
+        def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
+            lane, warp = thread & mma.LANES - 1, thread // mma.LANES
+            for j in range(NF):
+                for k in range(4):
+                    r, c = c_place(lane, k)
+                    to = (warp // warps_n * mma.M + r) * pitch + (warp % warps_n * NF + j) * mma.N + c
+                    shared[uint64(to)] = ptx.float_bits(sums[i, j, k])
+            cuda.syncthreads()
+            for e in range(thread, band * BN, threads):
+                r, c = e // BN, e % BN
+                if s.output[2] != 1:
+                    r, c = e % band, e // band
+                value = ptx.bits_float(shared[uint64(r * pitch + c)])
+                r = (r // mma.M * MF + i) * mma.M + r % mma.M
+                put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
+            cuda.syncthreads()
+            after(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+
+        return store
+
+    store = nothing
+    for i in range(MF):
+        store = row_of_fragments(i, store)  # and not a loop, which stays one, with its sums in memory
+
     def tensor_gemm_kernel(input, weight, bias, residual, output, s, g):
-        shared = cuda.shared.array(words, uint32, alignment)
+        shared = cuda.shared.array(0, uint32, alignment)
+        outputs = cuda.shared.array(BM, int64)
+        residuals = cuda.shared.array(BM, int64)
         sums = cuda.local.array((MF, NF, 4), float32)
         a, b = cuda.local.array((MF, 4), uint32), cuda.local.array((NF, 2), uint32)
         first, at = cuda.local.array(rows_of_thread, int64), cuda.local.array(rows_of_thread, int64)
@@ -81,23 +111,27 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, activation=None):
         warp_m, warp_n = warp // warps_n, warp % warps_n
         row, half = matrix_row(lane)
         base = ptx.shared_address(shared)
-        pixels = g.batch * g.out_d * g.out_h * g.out_w
-        tiles_m, tiles_n = -(-pixels // BM), -(-g.outs // BN)
-        total = g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize))
-        steps = -(-total // PARTS)
+        pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
+        tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + BN - 1) // BN)
+        total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
+        steps = int32((total + PARTS - 1) // PARTS)
 
-        for tile in range(cuda.blockIdx.x, g.splits * g.groups * tiles_m * tiles_n, cuda.gridDim.x):
-            rest, o0 = tile // tiles_n, tile % tiles_n * BN
-            rest, m0 = rest // tiles_m, rest % tiles_m * BM
-            split, group = rest // g.groups, rest % g.groups
-            begin, end = split * steps // g.splits, (split + 1) * steps // g.splits
+        tile = int32(cuda.blockIdx.x)
+        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
+            rest, column = split_32(tile, tiles_n)
+            rest, m_tile = split_32(rest, tiles_m)
+            split, group = split_32(rest, g.groups)
+            m0, o0 = int32(m_tile * BM), int32(column * BN)
+            begin, _ = split_32(split * steps, g.splits)
+            end, _ = split_32((split + 1) * steps, g.splits)
             begin_tile(first, origin, at, now, m0, pixels, group, begin, thread, s.input, g)
+            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
             for i in range(MF):
                 for j in range(NF):
                     for k in range(4):
                         sums[i, j, k] = float32(0)
 
-            for step in range(begin + 1 - STAGES, end):
+            for step in range(int32(begin + 1 - STAGES), end):
                 if step >= begin:
                     wait()
                     cuda.syncthreads()
@@ -112,24 +146,9 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, activation=None):
                         fragments(a, b, at_stage, warp_m, warp_n, row, 2 * k + half)
                         multiply(sums, a, b)
 
-            # Through shared memory, a row of fragments at a time, so that neighbouring threads store neighbours.
-            for i in range(MF):
-                cuda.syncthreads()
-                for j in range(NF):
-                    for k in range(4):
-                        r, c = c_place(lane, k)
-                        to = (warp_m * mma.M + r) * pitch + (warp_n * NF + j) * mma.N + c
-                        shared[uint64(to)] = ptx.float_bits(sums[i, j, k])
-                cuda.syncthreads()
-                for e in range(thread, band * BN, threads):
-                    r, c = e // BN, e % BN
-                    if s.output[2] != 1:
-                        r, c = e % band, e // band
-                    m = m0 + (r // mma.M * MF + i) * mma.M + r % mma.M
-                    if m < pixels and o0 + c < g.outs:
-                        n, d, h, w = pixel(m, g)
-                        value = ptx.bits_float(shared[uint64(r * pitch + c)])
-                        store(output, bias, residual, s, n + split * g.batch, group, o0 + c, d, h, w, value, g)
             cuda.syncthreads()
+            store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            tile = int32(tile + cuda.gridDim.x)
 
+    tensor_gemm_kernel.shared_bytes = STAGES * stage
     return tensor_gemm_kernel

@@ -1,0 +1,109 @@
+"""Implicit GEMM on the tensor cores of sm_90a: warpgroups multiply matrices in shared memory while others are brought there.
+
+A step is 128 bytes of input channels of one tap or of several, brought `stages` - 2 steps ahead (see ``gather.py``): in a step
+all wait for their copies, the warpgroups begin its products, and while these are under way the threads begin the copies of a
+later step, in the place of the step before the last, whose products are done. The simple case to read first: one warpgroup.
+"""
+
+from functools import cache
+
+from numba import cuda, float32, int32, int64, uint32, uint64
+
+from numbaconv.cuda import ptx, warpgroup
+from numbaconv.cuda.geometry import PART
+from numbaconv.cuda.kernels.common import split_32
+from numbaconv.cuda.kernels.gather import gather
+from numbaconv.cuda.kernels.results import results
+
+__all__ = ["warpgroup_gemm"]
+
+ROW_PARTS = warpgroup.ROW // PART
+further = warpgroup.further
+place = cuda.jit(device=True, inline="always")(warpgroup.place)
+
+
+@cache
+def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
+    """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns."""
+    itemsize = 4 if kind == "tf32" else 2
+    BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
+    product = warpgroup.products(kind, N)
+    rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, N, ROW_PARTS, place, mode)
+    find_rows, put = results(float32, activation, BM, threads)
+    stage, pitch = (BM + N) * warpgroup.ROW, N + 8
+    ahead = stages - 2
+    wait = ptx.wait_for_all_but(ahead - 1)
+    zeros, add, hold, settle, store = product.zeros, product.add, product.hold, product.settle, product.store
+    wait_for_products = product.wait_for_all_but_1
+
+    @cuda.jit(device=True, inline="always")
+    def multiply(sums, a, b):
+        sums = add(sums, a, b)
+        sums = add(sums, further(a, 32), further(b, 32))
+        sums = add(sums, further(a, 64), further(b, 64))
+        return add(sums, further(a, 96), further(b, 96))
+
+    def warpgroup_gemm_kernel(input, weight, bias, residual, output, s, g):
+        shared = cuda.shared.array(0, float32)
+        outputs = cuda.shared.array(BM, int64)
+        residuals = cuda.shared.array(BM, int64)
+        first, at = cuda.local.array(rows_of_thread, int64), cuda.local.array(rows_of_thread, int64)
+        origin, now = cuda.local.array((rows_of_thread, 3), int32), cuda.local.array(5, int32)
+        thread = cuda.threadIdx.x
+        group_of_warps = thread // warpgroup.THREADS
+        begin_of_shared = ptx.shared_address(shared)
+        base = ptx.moved(begin_of_shared, -begin_of_shared & warpgroup.EIGHT_ROWS - 1)
+        skipped = (base - begin_of_shared) // 4
+        pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
+        tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + N - 1) // N)
+        total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
+        steps = int32((total + ROW_PARTS - 1) // ROW_PARTS)
+
+        tile = int32(cuda.blockIdx.x)
+        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
+            rest, column = split_32(tile, tiles_n)
+            rest, row = split_32(rest, tiles_m)
+            split, group = split_32(rest, g.groups)
+            m0, o0 = int32(row * BM), int32(column * N)
+            begin, _ = split_32(split * steps, g.splits)
+            end, _ = split_32((split + 1) * steps, g.splits)
+            begin_tile(first, origin, at, now, m0, pixels, group, begin, thread, s.input, g)
+            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+
+            sums = zeros()
+            for step in range(int32(begin - ahead), end):
+                if step >= begin:
+                    wait()
+                    warpgroup.publish()
+                    cuda.syncthreads()
+                    here = ptx.moved(base, step % stages * stage)
+                    sums = hold(sums)
+                    warpgroup.fence()
+                    a = warpgroup.descriptor(ptx.moved(here, group_of_warps * warpgroup.M * warpgroup.ROW))
+                    sums = multiply(sums, a, warpgroup.descriptor(ptx.moved(here, BM * warpgroup.ROW)))
+                    warpgroup.commit()
+                if step + ahead < end:
+                    to_a = ptx.moved(base, (step + ahead) % stages * stage)
+                    to_b = ptx.moved(to_a, BM * warpgroup.ROW)
+                    bring(to_a, to_b, input, weight, first, origin, at, now, group, o0, total, thread, s.input, g)
+                ptx.commit()
+                if step >= begin:
+                    wait_for_products()
+            sums = settle(sums)
+
+            # Through shared memory, so that neighbouring threads store neighbours.
+            cuda.syncthreads()
+            rows_of_sums = ptx.moved(base, group_of_warps * warpgroup.M * pitch * 4)
+            store(sums, rows_of_sums, uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
+            cuda.syncthreads()
+            for e in range(thread, BM * N, threads):
+                r, c = e // N, e % N
+                if s.output[2] != 1:
+                    r, c = e % BM, e // BM
+                value = shared[uint64(skipped + r * pitch + c)]
+                put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
+            cuda.syncthreads()
+            tile = int32(tile + cuda.gridDim.x)
+
+    warpgroup_gemm_kernel.shared_bytes = max(stages * stage, BM * pitch * 4) + warpgroup.EIGHT_ROWS
+    return warpgroup_gemm_kernel
