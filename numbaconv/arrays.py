@@ -28,14 +28,21 @@ _SIMULATOR = ("numba.cuda.simulator", "numba_cuda.numba.cuda.simulator")
 
 def place_of(array: Any) -> Place:
     """Where an array lives. What is no CUDA array is NumPy's to convert."""
-    if type(array) is np.ndarray:
+    kind = type(array)
+    if kind is np.ndarray:
         return "host"
-    if type(array).__module__.startswith(_SIMULATOR):
+    library = kind.__module__.partition(".")[0]
+    if library in _TELLS:  # asking for the interface, they would make it
+        return _TELLS[library](array)
+    if kind.__module__.startswith(_SIMULATOR):
         return "cuda"
-    try:
-        return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
-    except RuntimeError:  # torch's way of saying that a CUDA tensor requires grad; reading it will say so again
-        return "cuda"
+    return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
+
+
+_TELLS: dict[str, Callable[[Any], Place]] = {
+    "torch": lambda array: "cuda" if getattr(array, "is_cuda", False) else "host",
+    "cupy": lambda array: "cuda",
+}
 
 
 def is_plain(array: Any) -> bool:
@@ -54,6 +61,9 @@ class Memory(Protocol):
 
         Raises ValueError if they live on several devices.
         """
+
+    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+        """Return the stream that a call is on, having it wait for all that these operands wait for."""
 
     def site(self, array: Any) -> Hashable:
         """Say where an array lives, more exactly than :func:`place_of`; None: where such arrays are made now."""
@@ -104,6 +114,9 @@ class _Host:
 
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         return nullcontext(stream)
+
+    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+        return stream
 
     def site(self, array: Any) -> Hashable:
         return "host"

@@ -5,7 +5,7 @@ Nothing is written to ``out`` before everything has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -117,7 +117,7 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
                 return bound.compute(input, weight, bias, out)
     elif place_of(input) == "cuda" and all(map(_has_one_meaning, (*options, backend))):
         head = (operator, ndim, options, backend)
-        return on_device(_recorded, head, Call(*arrays), stream, pack_now, operator, ndim, ConvOptions(*options), backend)
+        return on_device(_recorded, head, Call(*arrays), (), stream, pack_now, operator, ndim, ConvOptions(*options), backend)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
         bound = bind(planned, input, weight, bias)
@@ -128,8 +128,9 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
 
 def on_device(
     memo: Memo[Recorded],
-    head: tuple,
+    head: Hashable,
     call: Call,
+    owned: Sequence[str],
     stream: Any,
     pack: Packer,
     operator: str,
@@ -137,23 +138,26 @@ def on_device(
     options: ConvOptions,
     backend: str | None,
 ) -> Any:
-    """Compute a call whose data lives on a device: play what one like it did, or compute the long way and record it."""
+    """Compute a call whose data lives on a device: play what one like it did, or compute the long way and record it.
+
+    The arrays that are `owned`, by name, are the same in all calls that the table and its `head` are for.
+    """
     memory = _MEMORIES["cuda"]
-    looks = look_at(memory, call._asdict())
+    looks = look_at(memory, {name: array for name, array in zip(Call._fields, call, strict=True) if name not in owned})
     key = None if looks is None else (head, looks.rest, chosen.get())
     recorded = None if key is None else memo.get(key)
     if looks is not None and recorded is not None and recorded.takes(looks):
         return recorded.compute(looks, stream)
     result, planned = compute(operator, ndim, call, options, backend, stream, pack)
     if key is not None and planned is not None and planned.backend.place == "cuda":
-        recorded = _record(planned, memory, call, pack)
+        recorded = _record(planned, memory, call, owned, pack)
         if recorded is not None:
             memo.remember(key, recorded)
     return result
 
 
-def _record(planned: Planned, memory: Memory, call: Call, pack: Packer) -> Recorded | None:
-    """Record what a call does, unless it computes its result elsewhere than in ``out``."""
+def _record(planned: Planned, memory: Memory, call: Call, owned: Sequence[str], pack: Packer) -> Recorded | None:
+    """Record what a call does, unless it computes its result elsewhere than in ``out``. Owned arrays stay what they are."""
     problem = planned.problem
     views = Views._make(None if a is None else memory.view(a, "input") for a in call[:4])
     if call.out is None:
@@ -162,15 +166,14 @@ def _record(planned: Planned, memory: Memory, call: Call, pack: Packer) -> Recor
         result = memory.view_out(call.out)
         if not arrays.writes_directly(result, problem.out_dtype, views):
             return None
-    present = [name for name, view in zip(Views._fields, views, strict=True) if view is not None]
+    moving = {name: view for name, view in zip(Views._fields, views, strict=True) if view is not None and name not in owned}
 
     def run(shadows: list[np.ndarray | None], stream: Any) -> None:
         *operands, result = shadows
-        imagined = dict.fromkeys(Views._fields) | dict(zip(present, operands, strict=True))
-        _run(planned, memory, Views(**imagined), result, pack, stream)  # type: ignore[arg-type]
+        _run(planned, memory, views._replace(**dict(zip(moving, operands, strict=True))), result, pack, stream)  # type: ignore
 
-    with memory.session({name: a for name, a in call._asdict().items() if a is not None}, None):
-        return Recorded(memory, problem, [view for view in (*views, result) if view is not None], run)
+    with memory.session({"input": call.input}, None):
+        return Recorded(memory, memory.site(None), problem, [*moving.values(), result], run)
 
 
 def compute(

@@ -77,7 +77,7 @@ class Prepared:
         call = Call(input, weight, bias, residual, out)
         words = self.operator, self.ndim, self._options, self._backend
         if home == "cuda":
-            return on_device(self._recorded, (), call, stream, pack, *words)
+            return on_device(self._recorded, site, call, ("weight", "bias"), stream, pack, *words)
         result, planned = compute(words[0], words[1], call, words[2], words[3], stream, pack)
         if key is not None and planned is not None:
             bound = bind(planned, input, weight, bias, pack(planned, weight, None))

@@ -27,15 +27,16 @@ class Looks(NamedTuple):
 
 
 def look_at(memory: Memory, call: dict[str, Any]) -> Looks | None:
-    """Look at the arrays of a call; None if one of them is not to be recorded with."""
+    """Look at arrays of a call, by name; None if one of them is not to be recorded with."""
     given = {name: array for name, array in call.items() if array is not None}
-    if any(arrays.place_of(array) == "host" for array in given.values()):
-        return None
-    looks = [memory.look(array) for array in given.values()]
-    seen = [look for look in looks if look is not None]
-    if len(seen) < len(looks):
-        return None
-    return Looks(given, [address for address, _ in seen], (tuple(given), tuple(rest for _, rest in seen)))
+    addresses, rest = [], []
+    for array in given.values():
+        look = memory.look(array) if arrays.place_of(array) == "cuda" else None
+        if look is None:
+            return None
+        addresses.append(look[0])
+        rest.append(look[1])
+    return Looks(given, addresses, (tuple(given), tuple(rest)))
 
 
 class Recorded:
@@ -43,7 +44,7 @@ class Recorded:
 
     Parameters
     ----------
-    memory, problem
+    memory, site, problem
         Where the arrays live, and what is computed.
     shadows
         Those of the arrays of the first such call, in the order of its looks, the result last.
@@ -52,9 +53,14 @@ class Recorded:
     """
 
     def __init__(
-        self, memory: Memory, problem: Problem, shadows: list[np.ndarray], run: Callable[[list[np.ndarray | None], Any], None]
+        self,
+        memory: Memory,
+        site: Hashable,
+        problem: Problem,
+        shadows: list[np.ndarray],
+        run: Callable[[list[np.ndarray | None], Any], None],
     ) -> None:
-        self._memory, self._problem = memory, problem
+        self._memory, self._site, self._problem = memory, site, problem
         self._recording: Recording = memory.record(shadows, run)
         stored = np.empty(problem.stored_shape, problem.out_dtype)
         self._stored_in_order = problem.see_result(stored) is stored
@@ -70,15 +76,19 @@ class Recorded:
 
     def compute(self, looks: Looks, stream: Any) -> Any:
         """Compute, in ``out`` if it is given."""
-        memory, problem, given = self._memory, self._problem, looks.given
-        like = next(iter(given.values()))
-        with memory.session(given, stream) as on:
-            out, addresses = given.get("out"), looks.addresses
-            if out is None:
-                stored = memory.empty(problem.stored_shape, problem.out_dtype, like, on)
-                out, address = self._seen(stored)
-                addresses = [*addresses, address]
-            self._recording.play(addresses, on, like)
+        if self._memory.site(None) == self._site:
+            return self._play(looks, self._memory.ordered(looks.given, stream))
+        with self._memory.session(looks.given, stream) as on:
+            return self._play(looks, on)
+
+    def _play(self, looks: Looks, stream: Any) -> Any:
+        given, addresses = looks.given, looks.addresses
+        like, out = given["input"], given.get("out")
+        if out is None:
+            stored = self._memory.empty(self._problem.stored_shape, self._problem.out_dtype, like, stream)
+            out, address = self._seen(stored)
+            addresses = [*addresses, address]
+        self._recording.play(addresses, stream, like)
         return out
 
     def _seen(self, stored: Any) -> tuple[Any, int]:

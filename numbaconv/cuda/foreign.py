@@ -85,6 +85,13 @@ class _Torch:
 _FAMILIES: dict[str, Family] = {"cupy": _CuPy(), "torch": _Torch()}
 
 
+_BY_TYPE: dict[type, Family | None] = {}
+
+
 def family(array: Any) -> Family | None:
     """Return the family of an array, or None for Numba's and all others."""
-    return _FAMILIES.get(type(array).__module__.partition(".")[0])
+    kind = type(array)
+    try:
+        return _BY_TYPE[kind]
+    except KeyError:
+        return _BY_TYPE.setdefault(kind, _FAMILIES.get(kind.__module__.partition(".")[0]))

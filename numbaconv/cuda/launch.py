@@ -41,7 +41,8 @@ class Launch:
         words = [*_flat(args)]
         self._words = np.array([w.ctypes.data if isinstance(w, np.ndarray) else w for w in words], np.int64)
         self._imagined = [(i, place) for i, w in enumerate(words) if isinstance(w, np.ndarray) and (place := place_of(w))]
-        self._parameters = self._words.ctypes.data + 8 * np.arange(len(words), dtype=np.uint64)
+        self._pointers = self._words.ctypes.data + 8 * np.arange(len(words), dtype=np.uint64)
+        self._parameters = self._pointers.ctypes.data
         self._handles: dict[int, Any] = {}
         self._lock = threading.Lock()
 
@@ -56,9 +57,9 @@ class Launch:
         with self._lock:
             for i, (region, offset) in self._imagined:
                 self._words[i] = bases[region] + offset
-            parameters = int(self._parameters.ctypes.data)
-            (error,) = driver.cuLaunchKernel(handle, self.grid, 1, 1, *self.block, self.shared, stream, parameters, 0)
-        _check(error, "launching a CUDA kernel")
+            (error,) = driver.cuLaunchKernel(handle, self.grid, 1, 1, *self.block, self.shared, stream, self._parameters, 0)
+        if error:
+            _check(error, "launching a CUDA kernel")
         return None
 
     def _load(self, device: int) -> Any:

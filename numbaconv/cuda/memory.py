@@ -27,12 +27,14 @@ class _Device:
 
     @contextmanager
     def session(self, arrays: dict[str, Any], stream: Any) -> Iterator[Any]:
-        number = one_device(arrays)
-        with on_device(number):
-            first = next(iter(arrays.values()), None)
-            stream = current(first) if stream is None and first is not None else stream
-            follow(stream, arrays.values())
-            yield stream
+        with on_device(one_device(arrays)):
+            yield self.ordered(arrays, stream)
+
+    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+        if stream is None and arrays:
+            stream = current(next(iter(arrays.values())))
+        follow(stream, arrays.values())
+        return stream
 
     def site(self, array: Any) -> Any:
         return "cuda", device_of(array) if array is not None else current_device()

@@ -56,7 +56,7 @@ def follow(stream: Any, arrays: Iterable[Any]) -> None:
     if simulated():
         return
     address = address_of(stream)
-    producers = {_exported(array) for array in arrays} - {None, address}
+    producers = {exported for array in arrays if (exported := _exported(array)) not in (None, address)}
     if address == 0:
         producers.discard(_LEGACY_DEFAULT)
     if not producers or capturing(address):
