@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -23,11 +21,11 @@ import numba
 from numba.core.registry import cpu_target
 
 from numbaconv.cpu import jit
+from numbaconv.files import ENVIRONMENT, check_owner, folder, replace_whole
 from numbaconv.spec import ConvSpec
 
-__all__ = ["Table", "clear", "folder", "machine", "measured", "problem_key", "reload", "store", "table"]
+__all__ = ["ENVIRONMENT", "Table", "clear", "folder", "machine", "measured", "problem_key", "reload", "store", "table"]
 
-ENVIRONMENT = "NUMBACONV_CACHE_DIR"
 Table = dict[str, dict[str, float]]  # seconds by algorithm, by problem
 
 
@@ -84,13 +82,13 @@ def store(spec: ConvSpec, seconds: Mapping[str, float]) -> None:
         If they cannot be written; the file is then what it was.
     """
     folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    _check_owner(folder())
+    check_owner(folder())
     try:
         known = _read()
     except Exception:  # no file, or one that is of no use
         known = {}
     known[problem_key(spec)] = dict(seconds)
-    _write(json.dumps({"machine": machine(), "seconds": known}, indent=1))
+    replace_whole(_path(), json.dumps({"machine": machine(), "seconds": known}, indent=1).encode())
     reload()
 
 
@@ -109,29 +107,6 @@ def reload() -> None:
 # ---------------------------------------------------------------- the file
 
 
-def folder() -> Path:
-    """Where the files are: ``NUMBACONV_CACHE_DIR``, or numbaconv's part of the user's cache folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the user has no home.
-    """
-    chosen = os.environ.get(ENVIRONMENT)
-    if chosen:
-        return Path(chosen)
-    if sys.platform == "win32":
-        base, default = os.environ.get("LOCALAPPDATA"), "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base, default = None, "~/Library/Caches"
-    else:
-        base, default = os.environ.get("XDG_CACHE_HOME"), "~/.cache"
-    try:
-        return Path(base if base and os.path.isabs(base) else default).expanduser() / "numbaconv"
-    except RuntimeError as error:
-        raise FileNotFoundError(f"{error} Set {ENVIRONMENT}.") from None
-
-
 def _path() -> Path:
     digest = sha256(json.dumps(machine()).encode()).hexdigest()
     return folder() / f"tuned-{digest[:16]}.json"
@@ -139,8 +114,8 @@ def _path() -> Path:
 
 def _read() -> Table:
     path = _path()
-    _check_owner(folder())
-    _check_owner(path)
+    check_owner(folder())
+    check_owner(path)
     document = json.loads(path.read_text(encoding="utf-8"))
     if document["machine"] != machine():
         raise ValueError("they are another machine's")
@@ -148,22 +123,3 @@ def _read() -> Table:
     if not all(0 < s < math.inf for row in known.values() for s in row.values()):
         raise ValueError("not all of them are times")
     return known
-
-
-def _check_owner(path: Path) -> None:
-    if path.stat().st_uid != getattr(os, "geteuid", lambda: 0)():  # on Windows both are 0
-        raise PermissionError(f"{path} belongs to another user")
-
-
-def _write(text: str) -> None:
-    """Put a whole file in the place of the old one."""
-    handle, temporary = tempfile.mkstemp(dir=folder(), suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        os.replace(temporary, _path())
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -340,29 +340,112 @@ def test_activations_assemble(activation):
     assert registers * 128 <= 65536
 
 
-@pytest.mark.parametrize(
-    ("of", "to"),
-    [
-        ("float32", "float32"),
-        ("float64", "complex64"),
-        ("int64", "int8"),
-        ("int8", "bool"),
-        ("bfloat16", "float32"),
-        ("float64", "bfloat16"),
-        ("bfloat16", "bfloat16"),
-        ("int32", "bfloat16"),
-    ],
-)
-@pytest.mark.parametrize("conjugate", [False, True])
-def test_copy_kernels_assemble(of, to, conjugate):
+def copy_kernel(make, of, to, axes, many, *numbers):
+    """A kernel that copies between dtypes, with arguments; it conjugates complex numbers."""
     from numba import from_dtype
 
-    from numbaconv.cuda.kernels.copy import Layout, copy
+    from numbaconv.cuda.kernels.copy import Layout
 
-    six = (1,) * 6
-    args = (np.zeros(six, to), np.zeros(six, of), Layout(six, six, six), int(to == "bool"))
-    read = np.dtype("float32" if of == "bfloat16" else of)
-    check_assembly(copy(from_dtype(read), conjugate), args, (8, 0))
+    ones, read = (1,) * axes, np.dtype({"bfloat16": "float32", "bool": "uint8"}.get(of, of))
+    kernel = make(from_dtype(read), many, conjugate=read.kind == "c", boolean=to == "bool")
+    return kernel, (np.zeros(ones, to), np.zeros(ones, of), Layout(ones, ones, ones), *numbers)
+
+
+# Of the plain copy: registers a thread at most, by dtypes, axes, and neighbours moved at once.
+COPY_REGISTERS = {
+    ("uint8", "uint8", 2, 16): 72,
+    ("uint16", "uint16", 2, 8): 80,
+    ("uint32", "uint32", 2, 4): 56,
+    ("uint32", "uint32", 3, 1): 48,
+    ("uint32", "uint32", 6, 1): 48,
+    ("float32", "bfloat16", 2, 4): 56,
+    ("float32", "float16", 3, 4): 56,
+    ("float16", "float32", 2, 4): 56,
+    ("bfloat16", "float32", 3, 1): 48,
+    ("float64", "bfloat16", 6, 1): 48,
+    ("int32", "bool", 2, 4): 56,
+    ("complex64", "complex64", 3, 1): 56,
+    ("complex128", "complex128", 6, 1): 64,
+}
+
+
+@pytest.mark.parametrize(("of", "to", "axes", "many"), COPY_REGISTERS)
+def test_copies_assemble(of, to, axes, many):
+    from numbaconv.cuda.kernels.copy import copy
+
+    ptx, registers, shared = check_assembly(*copy_kernel(copy, of, to, axes, many, 1), (9, 0))
+    assert registers <= COPY_REGISTERS[of, to, axes, many]
+    assert shared == 0
+    assert bool(re.search(r"ld\.global\.v\d", ptx)) == bool(re.search(r"st\.global\.v\d", ptx)) == (many > 1)
+    last_load, first_store = ptx.rindex("ld.global"), ptx.index("st.global")
+    assert last_load < first_store, "all loads are under way before the first is stored"
+    assert not re.search(r"\bdiv\.[us]64", ptx)
+
+
+# Of the transposing one: registers, and bytes of shared memory. A multiprocessor holds five blocks of 256 threads with 48.
+TRANSPOSE_RESOURCES = {
+    ((7, 5), "uint32", "uint32", 3, 2): (64, 9216),
+    ((9, 0), "uint32", "uint32", 3, 2): (48, 9216),
+    ((9, 0), "uint32", "uint32", 6, 1): (48, 9216),
+    ((9, 0), "uint16", "uint16", 3, 2): (48, 4608),
+    ((9, 0), "float32", "bfloat16", 3, 2): (48, 9216),
+    ((9, 0), "float32", "float16", 3, 2): (48, 9216),
+    ((9, 0), "bfloat16", "float32", 3, 2): (56, 9216),
+    ((9, 0), "int32", "bool", 3, 2): (48, 9216),
+    ((9, 0), "uint64", "uint64", 3, 2): (64, 18432),
+    ((9, 0), "complex128", "complex128", 4, 1): (80, 36864),
+}
+
+
+@pytest.mark.parametrize(("cc", "of", "to", "axes", "many"), TRANSPOSE_RESOURCES)
+def test_transposing_copies_assemble(of, to, axes, many, cc):
+    from numbaconv.cuda.kernels.transpose import transpose
+
+    ptx, registers, shared = check_assembly(*copy_kernel(transpose, of, to, axes, many, 5, 1), cc)
+    most, bytes_of_block = TRANSPOSE_RESOURCES[cc, of, to, axes, many]
+    assert registers <= most
+    assert shared == bytes_of_block
+    assert ptx.count("bar.sync") == 2
+    assert ptx.rindex("ld.global") < ptx.index("st.shared"), "all loads are under way before the first is stored"
+    assert bool(re.search(r"st\.global\.v2", ptx)) == (many > 1)
+
+
+LAST = (0, 2, 3, 1)
+
+
+def padded(shape, dtype, channels):
+    """An array whose last axis lies in memory with room for so many channels."""
+    return np.empty((*shape[:-1], channels), dtype)[..., : shape[-1]]
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "axes", "transposes", "many"),
+    [
+        (padded((8, 56, 56, 67), "float16", 72), np.empty((8, 67, 56, 56), "f4").transpose(LAST), 3, True, 2),
+        (np.empty((8, 56, 56, 64), "f4"), np.empty((8, 64, 56, 56), "f4").transpose(LAST), 3, True, 2),
+        (np.empty((8, 7, 7, 63), "f4"), np.empty((8, 63, 7, 7), "f4").transpose(LAST), 3, True, 1),
+        (padded((8, 224, 224, 3), "f4", 4), np.empty((8, 3, 224, 224), "f4").transpose(LAST), 3, False, 1),
+        (np.empty((8, 64, 56, 56), "f4").transpose(LAST), np.empty((8, 56, 56, 64), "f4"), 3, True, 2),
+        (np.empty((8, 64, 56, 56), "f4").transpose(LAST), np.empty((8, 64, 56, 56), "f4").transpose(LAST), 1, False, 4),
+        (np.empty((8, 56, 56, 64), "f2"), np.empty((8, 56, 56, 64), "f4"), 1, False, 4),
+        (np.empty((8, 56, 56, 64), "f4"), np.empty((8, 57, 58, 64), "f4")[:, :56, 1:57], 3, False, 4),
+        (padded((8, 56, 56, 6), "float16", 8), np.empty((8, 56, 56, 6), "f4"), 2, False, 1),
+        (np.empty((1, 256, 1, 3, 3, 64), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 1, 3, 4, 5, 2), 3, True, 2),
+        (np.empty((1, 64, 1, 3, 3, 256), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 2, 3, 4, 5, 1), 2, True, 2),
+        (np.empty((1, 1, 3, 3, 64, 256), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 3, 4, 5, 2, 1), 3, True, 2),
+        (np.empty((64, 3, 3), "f4"), np.broadcast_to(np.empty((64, 1, 1), "f4"), (64, 3, 3)), 2, False, 1),
+        (np.empty((64, 64), "f4"), np.broadcast_to(np.empty(64, "f4"), (64, 64)), 2, False, 4),
+        (np.empty((64, 64), "f4"), np.empty((64, 64), "f4")[::-1, ::-1], 1, False, 1),
+        (np.empty((100, 2, 2), "f4"), np.empty((100, 2, 2), "f4").transpose(0, 2, 1), 3, False, 1),
+    ],
+)  # fmt: skip
+def test_how_arrays_are_copied(target, source, axes, transposes, many):
+    from numbaconv.cuda.copying import choose
+    from numbaconv.cuda.shadow import beginning, relocated
+
+    how = choose(*(relocated(array, beginning(region)) for region, array in enumerate((target, source))))
+    assert (len(how.axes), how.transposes, how.many) == (axes, transposes, many)
+    assert choose(relocated(target, beginning(0) + target.itemsize), relocated(source, beginning(1))).many == 1
 
 
 # ---------------------------------------------------------------- launches, as the driver gets them

@@ -10,9 +10,10 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES",
-    "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_GEMM", "THREADS_OF_TILES", "ZEROS", "Geometry",
-    "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread", "stages_of",
+    "BANKS", "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS",
+    "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_COPY", "THREADS_OF_GEMM",
+    "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread",
+    "stages_of",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -40,6 +41,9 @@ STAGE_BYTES = 32 * 1024
 # Winograd: the threads of a block, how many of them take neighbouring channels where those come last, and the float32 numbers of
 # the 32 bytes that memory moves together.
 THREADS_OF_TILES, LANES_OF_CHANNELS, SECTOR = 128, 16, 8
+
+# Copies: the threads of a block, the elements of a tile that is transposed, as a power of two, and the banks of shared memory.
+THREADS_OF_COPY, TILE_BITS, BANKS = 256, 11, 32
 
 
 class Geometry(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from numbaconv.activation import scalar
 from numbaconv.algorithm import Operands
+from numbaconv.cuda.binary import Binary, binary
 from numbaconv.cuda.geometry import Geometry, Strides
 from numbaconv.cuda.shadow import element_strides, place_of, pointer, relocated
 from numbaconv.cuda.streams import address_of
@@ -66,8 +67,8 @@ class Launch:
         """The driver's handle of the kernel on the current GPU, which is granted the dynamic shared memory."""
         from cuda.bindings import driver
 
-        [kernel] = _compiled(self._function, signature(self.args), capability()).overloads.values()
-        handle = kernel._codelibrary.get_cufunc().handle
+        code = binary(self._function, signature(self.args), capability())
+        handle = _loaded(code).handle
         if self.shared > GRANTED:
             most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             (error,) = driver.cuKernelSetAttribute(most, self.shared, handle, driver.CUdevice(device))
@@ -95,11 +96,11 @@ def _flat(args: tuple) -> Iterator[np.ndarray | int]:
 
 
 @cache
-def _compiled(function: Callable, signed: Any, capability: tuple[int, int]) -> Any:
-    """The kernel, compiled for the current GPU, which is of this compute capability."""
-    from numba import cuda
+def _loaded(code: Binary) -> Any:
+    """The kernel, for all GPUs of its compute capability."""
+    from cuda.core import ObjectCode
 
-    return cuda.jit(signed)(function)
+    return ObjectCode.from_cubin(code.code).get_kernel(code.name)
 
 
 def _check(error: Any, doing: str) -> None:

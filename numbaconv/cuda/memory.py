@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 
 from numbaconv.cuda import foreign
-from numbaconv.cuda.launch import launch
+from numbaconv.cuda.copying import copy
 from numbaconv.cuda.recording import Tape
-from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, element_strides, imagined, lend
+from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, imagined, lend
 from numbaconv.cuda.streams import address_of, as_stream, current, device_of, follow, on_device, one_device
 from numbaconv.cuda.target import current_device
-from numbaconv.dtypes import BFLOAT16
 from numbaconv.spec import Size
 
 __all__ = ["DEVICE", "packed", "scratch"]
-
-THREADS = 256
 
 
 class _Device:
@@ -77,12 +74,12 @@ class _Device:
         return self.restride(stored, shadow.transpose(np.argsort(order)))
 
     def copy(self, target: Any, source: Any, stream: Any) -> None:
-        _copy(cast_shadow(target, "out"), cast_shadow(source, "result"), stream)
+        copy(cast_shadow(target, "out"), cast_shadow(source, "result"), stream)
 
     def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
         """Return the shadow of a conjugated copy."""
         target = scratch(view.shape, view.dtype, stream)
-        _copy(target, view, stream, conjugate=True)
+        copy(target, view, stream, conjugate=True)
         return target
 
     def settle(self, stream: Any) -> None:
@@ -120,28 +117,13 @@ def packed(view: np.ndarray, dtype: np.dtype, stream: Any, alignment: int = 1) -
     many = max(1, alignment // dtype.itemsize)
     target = scratch((*view.shape[:-1], -(-view.shape[-1] // many) * many), dtype, stream)
     target = target[..., : view.shape[-1]]
-    _copy(target, view, stream)
+    copy(target, view, stream)
     return target
 
 
 def _stream_of(array: Any) -> Any:
     """The stream that a Numba array is bound to."""
     return getattr(array, "stream", 0)
-
-
-def _copy(target: np.ndarray, source: np.ndarray, stream: Any, conjugate: bool = False) -> None:
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.copy import Layout, copy
-
-    if target.size == 0:
-        return
-    target, source = (s.reshape((1,) * (6 - s.ndim) + s.shape) for s in (target, source))
-    layout = Layout(target.shape, element_strides(target), element_strides(source))
-    threads = min(THREADS, target.size)
-    read = np.dtype(np.float32) if source.dtype.name == BFLOAT16 else source.dtype
-    kernel = copy(from_dtype(read), conjugate)
-    launch(kernel, -(-target.size // threads), threads, stream, target, source, layout, int(target.dtype == np.bool_))
 
 
 DEVICE = _Device()

@@ -13,10 +13,11 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, warpgroup_gemm, winograd
+    from numbaconv.cuda import copying, depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, warpgroup_gemm, winograd
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
+    from numbaconv.cuda.kernels import transpose as transpose_kernels
     from numbaconv.cuda.kernels import winograd as winograd_kernels
 
     # A thread of the simulator's is one of Python's, and waits for others at every barrier.
@@ -38,6 +39,9 @@ if SIMULATED:
     for module in (winograd, winograd_kernels):
         module.THREADS_OF_TILES, module.LANES_OF_CHANNELS, module.SECTOR = 8, 2, 2
     winograd.SCRATCH, winograd.LEAST = 1, 6
+    for module in (copying, transpose_kernels):
+        module.THREADS_OF_COPY, module.TILE_BITS = 8, 4
+    copying.LEAST, copying.LEAST_BITS, copying.BLOCKS = 4, 1, 2
 
     # The simulator allocates a block's shared array when the first thread asks, without a lock: two threads may get two.
     from numba.cuda.simulator.kernelapi import FakeCUDAShared, numpy_support

@@ -13,6 +13,7 @@ from functools import cache
 from numba import cuda, int32, int64, uint64
 
 from numbaconv.cuda import ptx, staging
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS
 from numbaconv.cuda.kernels.common import at, epilogue, inside, source, split_32
 from numbaconv.cuda.target import simulated
@@ -105,7 +106,7 @@ def input_stager(compute, kind, many, under_way, where, last):
     return stage
 
 
-@cache
+@factory
 def depthwise(compute, kind, many, ROWS, TAPS, SPAN, deep, last, activation=None):
     """Return the kernel that sums in type `compute` and applies a scalar function to the results.
 

@@ -1,15 +1,14 @@
 """The kernel to read first: a thread sums one output element, by the definition."""
 
-from functools import cache
-
 from numba import cuda
 
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.kernels.common import at, element, epilogue, source
 
 __all__ = ["direct"]
 
 
-@cache
+@factory
 def direct(compute, activation=None):
     """Return the kernel that sums in type `compute` and applies a scalar function to the results."""
     store = epilogue(compute, activation)

@@ -7,11 +7,10 @@ threads bring neighbouring pixels, or neighbouring channels where those are neig
 first: one group, one step.
 """
 
-from functools import cache
-
 from numba import cuda, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, ZEROS, stages_of
 from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32
 from numbaconv.cuda.kernels.results import nothing, results
@@ -20,7 +19,7 @@ from numbaconv.cuda.target import simulated
 __all__ = ["implicit_gemm"]
 
 
-@cache
+@factory
 def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation=None):
     """Return the kernel that sums MR x NR products a thread in type `compute`, and applies a scalar function to the results.
 

@@ -1,15 +1,14 @@
 """The last launch of split-K: a thread adds the parts of one sum, in their order, and finishes it."""
 
-from functools import cache
-
 from numba import cuda
 
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.kernels.common import at, element, epilogue
 
 __all__ = ["reduction"]
 
 
-@cache
+@factory
 def reduction(compute, activation=None):
     """Return the kernel that adds ``g.splits`` parts, which follow each other along the images of `sums`."""
     store = epilogue(compute, activation)

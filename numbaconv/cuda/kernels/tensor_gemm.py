@@ -5,11 +5,10 @@ A step is 64 bytes of input channels of one tap or of several, brought asynchron
 reads at once lie in different banks. The simple case to read first: one warp, one fragment.
 """
 
-from functools import cache
-
 from numba import cuda, float32, int32, int64, uint32, uint64
 
 from numbaconv.cuda import mma, ptx
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import PART, ROW_BYTES, STAGES
 from numbaconv.cuda.kernels.common import split_32
 from numbaconv.cuda.kernels.gather import gather
@@ -29,7 +28,7 @@ def place(row, part):
     return row * ROW_BYTES + (part ^ (row // 2 & PARTS - 1)) * PART
 
 
-@cache
+@factory
 def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): warps_m x warps_n warps of MF x NF fragments each."""
     product = {"tf32": ptx.mma_tf32, "f16": ptx.mma_f16, "bf16": ptx.mma_bf16}[kind]

@@ -6,10 +6,9 @@ threads bring the part of the input that the tile reads (with its halo, padded) 
 memory, then each adds up its products from there. The simple case to read first: one tile, one channel.
 """
 
-from functools import cache
-
 from numba import cuda, uint64
 
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import ROWS, SHARED_BYTES, outs_per_thread
 from numbaconv.cuda.kernels.common import at, epilogue, source
 from numbaconv.cuda.target import simulated
@@ -46,7 +45,7 @@ def stage_weight(staged, weight, strides, group, o0, tile_o, c0, count, kd, g):
                 staged[uint64(to)] = 0
 
 
-@cache
+@factory
 def tiled(compute, activation=None):
     """Return the kernel that sums in type `compute` and applies a scalar function to the results."""
     store = epilogue(compute, activation)

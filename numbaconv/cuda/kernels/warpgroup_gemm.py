@@ -5,11 +5,10 @@ all wait for their copies, the warpgroups begin its products, and while these ar
 later step, in the place of the step before the last, whose products are done. The simple case to read first: one warpgroup.
 """
 
-from functools import cache
-
 from numba import cuda, float32, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx, warpgroup
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.kernels.common import split_32
 from numbaconv.cuda.kernels.gather import gather
@@ -22,7 +21,7 @@ further = warpgroup.further
 place = cuda.jit(device=True, inline="always")(warpgroup.place)
 
 
-@cache
+@factory
 def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns."""
     itemsize = 4 if kind == "tf32" else 2

@@ -6,12 +6,11 @@ kernels hand on lies element by element, then group by group: ``[element, group,
 one image, one group.
 """
 
-from functools import cache
+from numba import cuda, float32, float64, int32, int64, uint64
 
-from numba import cuda, float32, float64, int32, int64, uint32, uint64
-
+from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import LANES_OF_CHANNELS, SECTOR, THREADS_OF_TILES
-from numbaconv.cuda.kernels.common import at, epilogue, source
+from numbaconv.cuda.kernels.common import at, epilogue, source, split_32
 from numbaconv.cuda.transforms import sandwich
 from numbaconv.toom import Filter, transforms
 
@@ -21,29 +20,22 @@ TAPS = 3
 
 
 @cuda.jit(device=True, inline="always")
-def split(number, size):
-    """The quotient and the rest, of numbers that are not negative and have 32 bits."""
-    quotient = uint32(number) // uint32(size)
-    return int32(quotient), int32(number - quotient * size)
-
-
-@cuda.jit(device=True, inline="always")
 def pair(number, together, channels):
     """Count `together` neighbours for each channel, then the next ones: the number of the neighbour, and the channel."""
-    rest, low = split(number, together)
-    high, channel = split(rest, channels)
+    rest, low = split_32(number, together)
+    high, channel = split_32(rest, channels)
     return high * together + low, channel
 
 
 @cuda.jit(device=True, inline="always")
 def corner(tile, m, t):
     """The image of a tile, and the place of its first output there."""
-    line, column = split(tile, t.wide)
-    n, row = split(line, t.high)
+    line, column = split_32(tile, t.wide)
+    n, row = split_32(line, t.high)
     return n, row * m, column * m
 
 
-@cache
+@factory
 def input_transform(m, mode):
     """Return the kernel that transforms the input, padded in a mode, of the tiles from t.first on."""
     axis = Filter(m, TAPS)
@@ -60,7 +52,7 @@ def input_transform(m, mode):
             number, c = pair(index, together, channels)
             if number < t.many:
                 image, h0, w0 = corner(t.first + number, m, t)
-                group, channel = split(c, g.channels)
+                group, channel = split_32(c, g.channels)
                 first = at(strides, image, group, channel, 0, 0, 0)
                 for i in range(n):
                     y[i] = source(h0 + i - g.low_h, g.size_h, mode)
@@ -79,7 +71,7 @@ def input_transform(m, mode):
     return input_transform_kernel
 
 
-@cache
+@factory
 def weight_transform(m):
     """Return the kernel that transforms weights, in float64, to ``[element, group, channel, output channel]``."""
     axis = Filter(m, TAPS)
@@ -93,7 +85,7 @@ def weight_transform(m):
         for index in range(cuda.grid(1), -(-g.outs // SECTOR) * SECTOR * channels, cuda.gridsize(1)):
             o, c = pair(index, SECTOR, channels)
             if o < g.outs:
-                group, channel = split(c, g.channels)
+                group, channel = split_32(c, g.channels)
                 for i in range(TAPS):
                     for j in range(TAPS):
                         tile[i * n + j] = weight[at(strides, group, o, channel, 0, i, j)]
@@ -104,7 +96,7 @@ def weight_transform(m):
     return weight_transform_kernel
 
 
-@cache
+@factory
 def output_transform(m, channels_last, activation=None):
     """Return the kernel that transforms the products of tiles, applies a scalar function and stores the results.
 
@@ -128,8 +120,8 @@ def output_transform(m, channels_last, activation=None):
         plane = g.groups * g.outs * t.pitch
         lots_o, lots_t = -(-g.outs // deep), -(-t.many // across)
         for block in range(cuda.blockIdx.x, g.groups * lots_o * lots_t, cuda.gridDim.x):
-            rest, lot_t = split(block, lots_t)
-            group, lot_o = split(rest, lots_o)
+            rest, lot_t = split_32(block, lots_t)
+            group, lot_o = split_32(rest, lots_o)
             c, number = thread // across, lot_t * across + thread % across
             if number < t.many and lot_o * deep + c < g.outs:
                 first = (int64(group) * g.outs + lot_o * deep + c) * t.pitch + number
