@@ -1,20 +1,29 @@
 """numbaconv beside cuDNN (through PyTorch) on the GPU: first whether every algorithm is right, then layer by layer how fast.
 
-From a checkout, with numba, numba-cuda, numpy and a PyTorch with CUDA installed and nothing else::
+From a checkout, with numba, numba-cuda, numpy, ml_dtypes and a PyTorch with CUDA installed and nothing else::
 
-    python benchmarks/gpu.py [--precision ieee tf32 f16] [--layout NCHW NHWC] [--layers SUBSTRING] [--markdown FILE]
+    python benchmarks/gpu.py [--precision ieee tf32 f16 bf16] [--layout NCHW NHWC] [--layers SUBSTRING] [--algorithm NAME|all]
+                             [--markdown FILE] [--json FILE]
 
-Times are medians of single calls between CUDA events, with the L2 cache overwritten before each; calls that can be captured are
-replays of a CUDA graph, for both libraries. The floor is the longer of the arithmetic at the GPU's peak and of the operands moved
-once, with peaks that are measured first: the largest matrix product, and a copy.
+Both libraries take turns, call by call, between CUDA events, with the L2 cache overwritten before each; calls that can be
+captured are replays of a CUDA graph, for both. Times are medians, with the quartiles beside them. A ratio is cuDNN's time over
+ours: above 1, numbaconv is faster. The floor is the longer of the arithmetic at the GPU's peak and of the operands moved once,
+with peaks that are measured first: the largest matrix product in that precision (on tensor cores, but for ieee), and a copy.
+
+With ``--algorithm all`` every algorithm that can take a layer is timed; ``--json`` keeps what the cost model predicts beside it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +31,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.layers import LAYERS
+from benchmarks.layers import BATCHES, LAYERS
 
+ALL = {**LAYERS, **BATCHES}
 GRID = [
     ((2, 16, 56, 57), (32, 16, 3, 3), {"padding": 1}),
     ((2, 64, 14, 14), (70, 64, 1, 1), {}),
@@ -38,48 +48,130 @@ GRID = [
     ((2, 37, 19, 23), (53, 37, 3, 3), {"padding": 1}),
     ((2, 41, 12, 40), (20, 40, 3, 3), {"layout": "NHWC"}),
 ]
+PRECISIONS = ("ieee", "tf32", "f16", "bf16")
+ROUNDING = {"tf32": 2.0**-11, "f16": 2.0**-11, "bf16": 2.0**-8}  # to nearest, relative, of what has so few digits
+CALLS = 200  # at a time, to tell what one costs the host
 
 
-class Row(NamedTuple):
-    """One layer in one precision and layout."""
+class Times(NamedTuple):
+    """Milliseconds of a call: the median and the quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{1e3 * self.median:.1f} ({1e3 * self.low:.1f} to {1e3 * self.high:.1f})"
+
+
+@dataclass
+class Row:
+    """One algorithm on one layer, in one precision and layout; times in milliseconds, errors relative and rms."""
 
     layer: str
+    precision: str
+    layout: str
     algorithm: str
-    cudnn: float
-    ours: float
+    chosen: bool  # by the cost model
+    predicted: float
+    ours: Times
+    cudnn: Times
     floor: float
+    peak: float  # operations a second, relative to those of the largest matrix product
     error: float
+    bound: float
+
+    @property
+    def ratio(self) -> float:
+        return self.cudnn.median / self.ours.median
+
+    def __str__(self) -> str:
+        mark = "" if self.error <= self.bound else "  WRONG"
+        names = f"{self.precision:4} {self.layout} {self.layer:26} {self.algorithm:13}"
+        times = f"{1e3 * self.ours.median:9.1f} us, cuDNN {1e3 * self.cudnn.median:9.1f}, ratio {self.ratio:5.2f}"
+        return f"{names} {times}, {self.peak:4.0%} of the peak, error {self.error:.1e}{mark}"
 
 
-def check(precision: str) -> int:
-    """Compare every algorithm on random problems with float64 on the host; return how many are wrong."""
+# ---------------------------------------------------------------- right or wrong
+
+
+def rms_bound(precision: str, algorithm: Any, terms: int) -> float:
+    """Return the rms error that random data allow, relative to the results' rms, for sums of m products.
+
+    Summed one by one with u = 2^-24, the partial sum of k products has the size sqrt(k) and is off by another u of that at most:
+    u sqrt(1 + 2 + ... + m) < u m in all, relative to sqrt(m), is u sqrt(m); and u more for storing. Winograd's algorithm is
+    allowed four times as much. Operands rounded to v make a product wrong by at most sqrt(2) v in the mean square, and so are
+    the sums. Tensor cores truncate, always towards zero: 2 u for each of m / 8 additions. 16-bit results are rounded to v.
+    """
+    u, v = 2.0**-24, ROUNDING.get(precision, 0.0)
+    bound = u * (1 + math.sqrt(terms)) * (1 if algorithm.sums_directly else 4)
+    if algorithm.name == "tensor_gemm":
+        bound += 2 * u * terms / 8 + (math.sqrt(2) * v if precision == "tf32" else 0)
+    return bound + (v if precision in ("f16", "bf16") else 0)
+
+
+def rms(values: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+
+
+def to_torch(array: np.ndarray, precision: str) -> Any:
     import torch
 
+    return torch.from_numpy(array).to("cuda", dtype_of(precision))
+
+
+def dtype_of(precision: str) -> Any:
+    import torch
+
+    return {"f16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+def asked_for(precision: str) -> str:
+    """What numbaconv calls it: 16-bit arrays are multiplied as they are."""
+    return "tf32" if precision == "tf32" else "ieee"
+
+
+def check(precision: str, deadline: float) -> list[str]:
+    """Compare every algorithm on random problems with float64 on the host; return what is wrong."""
     import numbaconv as nc
     from numbaconv.cuda import ALGORITHMS
 
-    dtype, digits = ("float16", 11) if precision == "f16" else ("float32", 11 if precision == "tf32" else 24)
-    rng, wrong = np.random.default_rng(0), 0
+    rng, wrong = np.random.default_rng(0), []
     for shape, weight_shape, options in GRID:
-        x, w = (rng.standard_normal(s).astype(dtype) for s in (shape, weight_shape))
-        exact = nc.conv2d(x.astype("f8"), w.astype("f8"), **options, backend="reference")
-        size = np.sqrt(np.mean(exact**2))
+        x, w = (to_torch(rng.standard_normal(s), precision) for s in (shape, weight_shape))
+        exact = nc.conv2d(*(a.double().cpu().numpy() for a in (x, w)), **options, backend="reference")
         for algorithm in ALGORITHMS:
-            asked = {**options, "algorithm": algorithm.name, "precision": "tf32" if precision == "tf32" else "ieee"}
+            name = f"{precision:4} {algorithm.name:13} {shape} {weight_shape} {options}"
+            if time.monotonic() > deadline:
+                print("  no time for more checks")
+                return wrong
             try:
-                y = nc.conv2d(torch.from_numpy(x).cuda(), torch.from_numpy(w).cuda(), **asked).cpu().numpy()
-            except ValueError as reason:
-                print(f"  {algorithm.name:14} {shape} {weight_shape}: left out, {str(reason)[:90]}")
+                y = nc.conv2d(x, w, **options, algorithm=algorithm.name, precision=asked_for(precision))
+                error = rms(y.double().cpu().numpy() - exact) / rms(exact)
+            except Exception as failure:
+                if not str(failure).startswith("algorithm: "):
+                    wrong.append(f"{name}: {said(failure)}")
+                    print(f"  {wrong[-1]}", flush=True)
                 continue
-            error = np.sqrt(np.mean((y - exact) ** 2)) / size
-            bad = not error <= 4 * 2.0**-digits
-            wrong += bad
-            print(f"  {algorithm.name:14} {shape} {weight_shape} {options}: rms error {error:.1e}{'  WRONG' if bad else ''}")
+            bound = rms_bound(precision, algorithm, math.prod(weight_shape[1:]))
+            line = f"{name}: rms error {error:.1e}, at most {bound:.1e}"
+            if not error <= bound:
+                wrong.append(line)
+                line += "  WRONG"
+            print(f"  {line}", flush=True)
     return wrong
 
 
-def median_ms(call: Callable[[], Any], flush: Any, rounds: int = 30) -> float:
-    """The median milliseconds of a call, a replay of it where it can be captured."""
+def said(failure: Exception) -> str:
+    """An exception on one line."""
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:160]}"
+
+
+# ---------------------------------------------------------------- how fast
+
+
+def replayed(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the replay of a call, or the call itself where it cannot be captured."""
     import torch
 
     for _ in range(3):
@@ -89,20 +181,30 @@ def median_ms(call: Callable[[], Any], flush: Any, rounds: int = 30) -> float:
     try:
         with torch.cuda.graph(graph):
             call()
-        call = graph.replay
-    except Exception as reason:
-        print(f"    not captured: {str(reason).splitlines()[0][:90]}")
+    except Exception as failure:
+        print(f"    not captured: {said(failure)}", flush=True)
         torch.cuda.synchronize()
-    times = []
-    for _ in range(rounds):
-        flush.zero_()
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        call()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return float(np.median(times))
+        return call
+    return graph.replay
+
+
+def in_turns(calls: list[Callable[[], Any]], flush: Any, rounds: int) -> list[Times]:
+    """Time calls one after the other, so many rounds, each after the L2 cache was overwritten."""
+    import torch
+
+    calls = [replayed(call) for call in calls]
+    found: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds):
+        order = list(enumerate(calls))
+        for number, call in order[turn % len(order) :] + order[: turn % len(order)]:
+            flush.zero_()
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            call()
+            end.record()
+            torch.cuda.synchronize()
+            found[number].append(start.elapsed_time(end))
+    return [Times(*(float(q) for q in np.quantile(times, (0.5, 0.25, 0.75)))) for times in found]
 
 
 def peaks(precision: str, flush: Any) -> tuple[float, float]:
@@ -110,10 +212,10 @@ def peaks(precision: str, flush: Any) -> tuple[float, float]:
     import torch
 
     set_precision(precision)
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.float16 if precision == "f16" else torch.float32)
-    product = 2 * 8192**3 / (median_ms(lambda: a @ a, flush, 10) / 1e3)
+    a = torch.randn(8192, 8192, device="cuda").to(dtype_of(precision))
     source, target = (torch.empty(2**30, dtype=torch.uint8, device="cuda") for _ in range(2))
-    return product, 2 * 2**30 / (median_ms(lambda: target.copy_(source), flush, 10) / 1e3)
+    products, copies = in_turns([lambda: a @ a, lambda: target.copy_(source)], flush, 10)
+    return 2 * 8192**3 / (products.median / 1e3), 2 * 2**30 / (copies.median / 1e3)
 
 
 def set_precision(precision: str) -> None:
@@ -124,58 +226,165 @@ def set_precision(precision: str) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
 
-def measure(layer: str, precision: str, layout: str, roofs: tuple[float, float], flush: Any) -> Row:
-    """Measure a layer with both libraries, in turns of all their rounds."""
+def measure(
+    layer: str, precision: str, layout: str, wanted: str, roofs: tuple[float, float], flush: Any, rounds: int
+) -> Iterator[Row]:
+    """Measure a layer by cuDNN and by our algorithms: the one chosen, one by its name, or all that can."""
     import torch
 
     import numbaconv as nc
+    from numbaconv.cuda import ALGORITHMS
 
-    set_precision(precision)
-    shape, weight_shape, options = LAYERS[layer]
-    dtype = torch.float16 if precision == "f16" else torch.float32
-    generator = torch.Generator().manual_seed(0)
-    x, w = (torch.randn(s, generator=generator).to(dtype).cuda() for s in (shape, weight_shape))
+    torch.backends.cudnn.benchmark = False  # for float64
+    shape, weight_shape, options = ALL[layer]
+    rng = np.random.default_rng(0)
+    x, w = (to_torch(rng.standard_normal(s, np.float32), precision) for s in (shape, weight_shape))
     order = torch.channels_last if layout == "NHWC" else torch.contiguous_format
     x, w = x.contiguous(memory_format=order), w.contiguous(memory_format=order)
+    exact = torch.nn.functional.conv2d(x[:1].double(), w.double(), **options).cpu().numpy()
+    set_precision(precision)
     result = torch.nn.functional.conv2d(x, w, **options)
-    asked = {**options, "precision": "tf32" if precision == "tf32" else "ieee", "backend": "cuda"}
-    op, data, ours = nc.Conv2d(w, **asked), x, torch.empty_like(result)
-
-    def call() -> Any:
-        return op(data, out=ours, stream=torch.cuda.current_stream().cuda_stream)
-
-    call()
-    exact = torch.nn.functional.conv2d(x.double(), w.double(), **options)
-    error = ((ours - exact).square().mean() / exact.square().mean()).sqrt().item()
-    cudnn = median_ms(lambda: torch.nn.functional.conv2d(x, w, **options), flush)
-    own = median_ms(call, flush)
+    precise = {"precision": asked_for(precision), "backend": "cuda"}
+    chosen = nc.Conv2d(w, **options, **precise).explain(x).algorithm
+    ops = {}
+    for name in {"auto": [chosen], "all": [a.name for a in ALGORITHMS]}.get(wanted, [wanted]):
+        op = nc.Conv2d(w, **options, **precise, algorithm=name)
+        try:
+            taken = op.explain(x)
+        except ValueError:
+            continue
+        [predicted] = [row.cost for row in taken.rows if row.algorithm == name and row.backend == "cuda"]
+        ops[name] = op, predicted
+    if not ops:
+        return
+    outs = {name: torch.full_like(result, math.nan) for name in ops}
+    calls = [lambda op=op, out=outs[name]: op(x, out=out) for name, (op, _) in ops.items()]
+    cudnn, *ours = in_turns([lambda: torch.nn.functional.conv2d(x, w, **options), *calls], flush, rounds)
     flops = 2 * result.numel() * math.prod(weight_shape[1:])
     moved = sum(t.numel() * t.element_size() for t in (x, w, result))
-    return Row(layer, op.explain(x).algorithm, cudnn, own, 1e3 * max(flops / roofs[0], moved / roofs[1]), error)
+    floor = 1e3 * max(flops / roofs[0], moved / roofs[1])
+    for times, (name, (_, predicted)) in zip(ours, ops.items(), strict=True):
+        [algorithm] = [a for a in ALGORITHMS if a.name == name]
+        error = rms(outs[name][:1].double().cpu().numpy() - exact) / rms(exact)
+        bound = rms_bound(precision, algorithm, math.prod(weight_shape[1:]))
+        peak = flops / (times.median / 1e3) / roofs[0]
+        yield Row(layer, precision, layout, name, name == chosen, 1e3 * predicted, times, cudnn, floor, peak, error, bound)
 
 
-def table(rows: list[Row]) -> str:
-    """Rows as a Markdown table, with the geometric mean of the ratios last."""
-    lines = ["| layer | algorithm | cuDNN, us | numbaconv, us | ratio | share of the floor | rms error |", "| --- " * 7 + "|"]
+# ---------------------------------------------------------------- what a call costs the host
+
+
+def overhead() -> list[str]:
+    """Microseconds of the host for one of many calls on a tiny problem: until they are under way, and until they are done."""
+    import torch
+    from numba import cuda
+
+    import numbaconv as nc
+
+    shape, weight_shape, options = (1, 8, 8, 8), (8, 8, 3, 3), {"padding": 1}
+    lines = ["| call | us to begin it | us with its end |", "| --- | --- | --- |"]
+    for library, put in (("torch", lambda a: torch.from_numpy(a).cuda()), ("Numba", cuda.to_device)):
+        x, w, out = (put(np.ones(s, np.float32)) for s in (shape, weight_shape, shape))
+        op = nc.Conv2d(w, **options)
+        calls = {
+            "prepared operator, out=": lambda op=op, x=x, out=out: op(x, out=out),
+            "prepared operator": lambda op=op, x=x: op(x),
+            "nc.conv2d": lambda x=x, w=w: nc.conv2d(x, w, **options),
+        }
+        if library == "torch":
+            calls["F.conv2d"] = lambda x=x, w=w: torch.nn.functional.conv2d(x, w, **options)
+        for name, call in calls.items():
+            for _ in range(20):
+                call()
+            begun, done = [], []
+            for _ in range(9):
+                torch.cuda.synchronize()
+                start = time.perf_counter()
+                for _ in range(CALLS):
+                    call()
+                begun.append(time.perf_counter() - start)
+                torch.cuda.synchronize()
+                done.append(time.perf_counter() - start)
+            numbers = (f"{1e6 * float(np.median(t)) / CALLS:.1f}" for t in (begun, done))
+            lines.append(f"| {library}: {name} | {' | '.join(numbers)} |")
+    return lines
+
+
+# ---------------------------------------------------------------- reports
+
+
+def tables(rows: list[Row]) -> list[str]:
+    """Markdown, a table for each precision and layout."""
+    lines = []
+    for precision, layout in dict.fromkeys((row.precision, row.layout) for row in rows):
+        mine = [row for row in rows if (row.precision, row.layout) == (precision, layout)]
+        lines += ["", f"## {precision}, {layout}", "", *table(mine)]
+    return [*lines, ""]
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Times and shares: of the floor in the time, and of the peak in operations a second."""
+    head = ("layer", "algorithm", "cuDNN, us", "numbaconv, us", "predicted, us", "ratio", "floor", "peak", "rms error")
+    lines = [f"| {' | '.join(head)} |", "| --- " * len(head) + "|"]
     for row in rows:
-        ratio, share = row.cudnn / row.ours, row.floor / row.ours
-        numbers = f"{1e3 * row.cudnn:.1f} | {1e3 * row.ours:.1f} | {ratio:.2f} | {share:.0%} | {row.error:.1e}"
-        lines.append(f"| {row.layer} | {row.algorithm} | {numbers} |")
-    if rows:
-        mean = math.exp(sum(math.log(row.cudnn / row.ours) for row in rows) / len(rows))
-        lines.append(f"\ngeometric mean of the ratios: {mean:.2f}")
-    return "\n".join(lines)
+        algorithm = row.algorithm + ("" if row.chosen else " (not chosen)")
+        shares = f"{row.floor / row.ours.median:.0%} | {row.peak:.0%}"
+        numbers = f"{row.cudnn} | {row.ours} | {1e3 * row.predicted:.1f} | {row.ratio:.2f} | {shares} | {row.error:.1e}"
+        lines.append(f"| {row.layer} | {algorithm} | {numbers} |")
+    return lines
+
+
+def summary(rows: list[Row], problems: list[str]) -> list[str]:
+    """What to read first: ratios by precision and layout, the worst layers, wrong choices of the cost model, failures."""
+    lines = ["", "summary: cuDNN's time over ours, geometric means, and the five least"]
+    for precision, layout in dict.fromkeys((row.precision, row.layout) for row in rows):
+        mine = [row for row in rows if (row.precision, row.layout) == (precision, layout)]
+        best = [min(group, key=lambda row: row.ours.median) for group in by_layer(mine)]
+        taken = [row for row in mine if row.chosen] or best
+        batches = [row for row in taken if row.layer in BATCHES]
+        text = f"{precision:4} {layout}: {geomean(taken):.2f} over {len(taken)} layers"
+        if batches:
+            text += f", {geomean(batches):.2f} in large batches (up to {max(row.peak for row in batches):.0%} of the peak)"
+        if len(mine) > len(best):
+            text += f"; {geomean(best):.2f} by the fastest algorithm of each"
+        lines.append(text)
+        for row in sorted(taken, key=lambda row: row.ratio)[:5]:
+            ours = f"{1e3 * row.ours.median:8.1f} us, {row.peak:4.0%} of the peak"
+            lines.append(f"    {row.ratio:5.2f}  {row.layer:26} {row.algorithm:13} {ours}")
+        fastest = {row.layer: row for row in best}
+        slower = [row for row in taken if fastest[row.layer].ours.median < 0.87 * row.ours.median]
+        for row in sorted(slower, key=lambda row: fastest[row.layer].ours.median / row.ours.median)[:5]:
+            quick = fastest[row.layer]
+            share = quick.ours.median / row.ours.median
+            lines.append(f"    {row.layer}: {row.algorithm} was chosen, {quick.algorithm} takes {share:.0%} of its time")
+    lines.append(f"failures: {len(problems)}")
+    return lines + [f"    {problem[:200]}" for problem in problems[:10]]
+
+
+def geomean(rows: list[Row]) -> float:
+    """The geometric mean of the ratios."""
+    return math.exp(sum(math.log(row.ratio) for row in rows) / len(rows))
+
+
+def by_layer(rows: list[Row]) -> list[list[Row]]:
+    return [[row for row in rows if row.layer == layer] for layer in dict.fromkeys(row.layer for row in rows)]
 
 
 def main() -> int:
     """Check, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--precision", nargs="+", choices=("ieee", "tf32", "f16"), default=["ieee", "tf32", "f16"])
+    parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--layout", nargs="+", choices=("NCHW", "NHWC"), default=["NCHW", "NHWC"])
-    parser.add_argument("--layers", default="", metavar="SUBSTRING")
+    parser.add_argument("--layers", default="", metavar="SUBSTRING", help='"batch64", for example')
+    parser.add_argument("--algorithm", default="auto", metavar="NAME|all")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=9, help="begin no other layer after so long")
+    parser.add_argument("--no-check", action="store_true")
     parser.add_argument("--check-only", action="store_true")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
+    begun = time.monotonic()
     try:
         import torch
     except ImportError:
@@ -185,31 +394,69 @@ def main() -> int:
 
     import numba
 
-    name, versions = torch.cuda.get_device_name(), f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
-    report = [f"{name}, {versions}, numba {numba.__version__}"]
-    print(report[0], flush=True)
-    wrong = 0
-    for precision in args.precision:
+    versions = f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}, numba {numba.__version__}"
+    device = f"{torch.cuda.get_device_name()}, {versions}"
+    print(device, flush=True)
+    problems: list[str] = []
+    rows: list[Row] = []
+    notes: list[str] = []
+    for number, precision in enumerate([] if args.no_check else args.precision, 1):
         print(f"{precision}: is it right?", flush=True)
-        wrong += check(precision)
-    flush = torch.empty(2**28, dtype=torch.uint8, device="cuda")
-    for precision in [] if args.check_only else args.precision:
-        roofs = peaks(precision, flush)
-        for layout in args.layout:
-            report.append(f"\n## {precision}, {layout}: peaks {roofs[0] / 1e12:.0f} TFLOP/s, {roofs[1] / 1e12:.2f} TB/s\n")
-            rows = []
-            for layer in (layer for layer in LAYERS if args.layers in layer):
-                try:
-                    rows.append(measure(layer, precision, layout, roofs, flush))
-                    print(f"  {precision} {layout} {rows[-1]}", flush=True)
-                except Exception as failure:
-                    wrong += 1
-                    print(f"  {precision} {layout} {layer}: FAILED, {type(failure).__name__}: {failure}", flush=True)
-            report.append(table(rows))
-    print("\n".join(report))
+        share = 1 if args.check_only else number / len(args.precision) / 3
+        problems += check(precision, begun + share * 60 * args.minutes)
+    if not args.check_only:
+        measure_all(args, begun + 60 * args.minutes, notes, rows, problems)
+    ending = notes + summary(rows, problems)
     if args.markdown:
-        args.markdown.write_text("# numbaconv beside cuDNN\n\n" + "\n".join(report) + "\n")
-    return min(wrong, 1)
+        args.markdown.write_text("\n".join(["# numbaconv beside cuDNN", "", device, *tables(rows), *ending]) + "\n")
+    if args.json:
+        found = {"device": device, "rows": [asdict(row) for row in rows], "failures": problems}
+        args.json.write_text(json.dumps(found, indent=1))
+    print("\n".join(ending))
+    return min(len(problems), 1)
+
+
+def measure_all(args: argparse.Namespace, deadline: float, notes: list[str], rows: list[Row], problems: list[str]) -> None:
+    """Measure layer after layer, each in all precisions and layouts, and say how it goes; a failure is noted and passed over."""
+    import torch
+
+    roofs: dict[str, tuple[float, float]] = {}
+    flush = torch.empty(2**28, dtype=torch.uint8, device="cuda")
+
+    def note(lines: list[str]) -> None:
+        notes.extend(lines)
+        print("\n".join(lines), flush=True)
+
+    def find_roofs(precision: str) -> None:
+        roofs[precision] = peaks(precision, flush)
+        note([f"peaks, {precision}: {roofs[precision][0] / 1e12:.0f} TFLOP/s, {roofs[precision][1] / 1e12:.2f} TB/s"])
+
+    def measure_one(layer: str, precision: str, layout: str) -> None:
+        for row in measure(layer, precision, layout, args.algorithm, roofs[precision], flush, args.rounds):
+            rows.append(row)
+            print(f"  {row}", flush=True)
+            if not row.error <= row.bound:
+                error = f"rms error {row.error:.1e}, at most {row.bound:.1e}"
+                problems.append(f"{precision} {layout} {layer} {row.algorithm}: {error}")
+
+    steps: list[tuple[str, Callable[[], None]]] = [("call overhead", lambda: note(["", *overhead()]))]
+    steps += [(f"peaks, {precision}", partial(find_roofs, precision)) for precision in args.precision]
+    for layer, precision, layout in product((name for name in ALL if args.layers in name), args.precision, args.layout):
+        steps.append((f"{precision} {layout} {layer}", partial(measure_one, layer, precision, layout)))
+    for title, step in steps:
+        if time.monotonic() > deadline:
+            problems.append(f"{title} and all after it: no time left")
+            return
+        try:
+            step()
+        except Exception as failure:
+            problems.append(f"{title}: FAILED, {said(failure)}")
+            print(f"  {problems[-1]}", flush=True)
+        try:
+            torch.cuda.synchronize()
+        except Exception as failure:
+            problems.append(f"the GPU answers no more since {title}: {said(failure)}")
+            return
 
 
 if __name__ == "__main__":

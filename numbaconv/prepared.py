@@ -38,8 +38,11 @@ class Prepared:
         bias_spec = None if bias_view is None else ArraySpec(bias_view.shape, bias_view.dtype)
         execute.check(self.operator, self.ndim, spec, bias_spec, options, choose(backend, home))
         self._specs = spec, bias_spec
-        with memory.session({"weight": weight} if home == "cuda" else {}, None):
-            self._owned: dict[Hashable, tuple[Any, Any]] = {memory.site(weight): (_copy(weight, view), _copy(bias, bias_view))}
+        given = {} if home == "host" else {"weight": weight} | ({} if bias is None else {"bias": bias})
+        with memory.session(given, None) as stream:
+            owned = _copy(weight, view, stream), _copy(bias, bias_view, stream)
+            self._owned: dict[Hashable, tuple[Any, Any]] = {memory.site(weight): owned}
+            memory.settle(stream)  # as calls may use other streams
         self._packed: dict[tuple, Any] = {}
         self._bound: Memo[Bound] = Memo()
         self._recorded: Memo[Recorded] = Memo()
@@ -98,8 +101,9 @@ class Prepared:
         site = memory.site(input)
         if site not in self._owned:
             pair = next(iter(self._owned.values()))
-            with memory.session({} if input is None else {"input": input}, None):
+            with memory.session({} if input is None else {"input": input}, None) as stream:
                 moved = [None if a is None else move(a, "weight", place) for a in pair]
+                memory.settle(stream)
             self._owned[site] = moved[0], moved[1]
         return site, *self._owned[site]
 
@@ -122,12 +126,12 @@ class Prepared:
         return f"{type(self).__name__}(weight {'x'.join(map(str, shape))}, {dtype}{options})"
 
 
-def _copy(array: Any, view: np.ndarray | None) -> Any:
+def _copy(array: Any, view: np.ndarray | None, stream: Any) -> Any:
     if view is None:
         return None
     memory = memory_of(array)
-    owned = memory.empty(view.shape, view.dtype, array, None)
-    memory.copy(owned, memory.restride(array, view), None)
+    owned = memory.empty(view.shape, view.dtype, array, stream)
+    memory.copy(owned, memory.restride(array, view), stream)
     return owned
 
 

@@ -3,12 +3,16 @@
 import os
 import tempfile
 
-import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None)
-hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+try:
+    import hypothesis
+except ImportError:  # of tests/gpu, none needs it
+    pass
+else:
+    hypothesis.settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None, database=None)
+    hypothesis.settings.register_profile("nightly", max_examples=5000, deadline=None)
+    hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 # What the user's own measurements choose must not decide what is tested, here or in the processes that tests start.
 _CACHE = tempfile.TemporaryDirectory(prefix="numbaconv-tests-")

@@ -11,7 +11,7 @@ import torch
 
 import numbaconv as nc
 from numbaconv import arrays as views
-from numbaconv import reference
+from numbaconv import execute, reference
 from numbaconv.backend import BACKENDS
 from numbaconv.dtypes import kind_of, resolve
 from numbaconv.spec import ArraySpec, ConvOptions, ConvSpec, normalise
@@ -196,6 +196,19 @@ def why_not(arrays, options):
 def conv2d(arrays, **options):
     """Call ``numbaconv.conv2d`` with arrays by name."""
     return nc.conv2d(**arrays, **options)
+
+
+def count_long_ways(monkeypatch):
+    """Forget all calls; return a list of the operators of those that go the long way to the CUDA backend from now on."""
+    calls, usual = [], execute._compute
+
+    def counted(*args):
+        calls.extend([args[0]] * (args[4].name == "cuda"))
+        return usual(*args)
+
+    execute.forget()
+    monkeypatch.setattr(execute, "_compute", counted)
+    return calls
 
 
 def run_python(code, *arguments, env=None, timeout=120, check=True):

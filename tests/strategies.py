@@ -1,10 +1,10 @@
 """Hypothesis strategies: random convolutions, and random ways to lay arrays out in memory."""
 
 import numpy as np
+from grid import MODES
 from helpers import Case, pads_in_full
 from hypothesis import strategies as st
 
-MODES = ("zeros", "reflect", "replicate", "circular")
 MEMORY = {
     "in C order": lambda a: a,
     "in Fortran order": np.asfortranarray,

@@ -14,6 +14,7 @@ __all__ = ["DIRECT"]
 
 THREADS = 256  # of a block; any number would do
 EFFICIENCY = 0.03  # the share of the GPU's arithmetic rate that two loads and two addresses a product leave
+PRODUCT = 3e-8  # seconds of a thread's product, which waits for its loads: a guess
 
 
 def prepare(spec: ConvSpec) -> Runner:
@@ -31,9 +32,10 @@ def prepare(spec: ConvSpec) -> Runner:
 
 
 def cost(spec: ConvSpec) -> float:
-    """Seconds: a launch, and the longer of the arithmetic and the memory traffic."""
+    """Seconds: a launch, and the longest of the arithmetic, a thread's products one by one, and the memory traffic."""
+    one_by_one = PRODUCT * math.prod(spec.weight_shape[2:])
     arithmetic = 2 * spec.multiply_adds * spec.dtypes.compute.itemsize / 4 / (EFFICIENCY * RATE)
-    return LATENCY + max(arithmetic, spec.bytes_moved / BANDWIDTH)
+    return LATENCY + max(arithmetic, one_by_one, spec.bytes_moved / BANDWIDTH)
 
 
 DIRECT = Algorithm(

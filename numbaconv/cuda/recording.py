@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,22 +40,37 @@ class Tape(Launches):
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
         """Launch all of it on operands at these addresses, in their order; `like` is one of them."""
         on = address_of(stream)
-        memory = _scratch_memory(self.size, on, like) if self.size else None
-        bases = [0 if memory is None else _address(memory), *(a - a % ALIGNMENT for a in addresses)]
+        there = [a - a % ALIGNMENT for a in addresses]
+        if not self.size:
+            self._launch(on, [0, *there])
+            return
+        with _scratch_memory(self.size, on, like) as scratch:
+            self._launch(on, [scratch, *there])
+
+    def _launch(self, stream: int, bases: Sequence[int]) -> None:
         for one in self:
-            one.play(on, bases)
+            one.play(stream, bases)
 
 
 # ---------------------------------------------------------------- scratch memory
 
-# One buffer a device and stream, in the order of which its users follow each other, as large as any of them asked for.
-_buffers: dict[tuple[int | None, int], Any] = {}
-_captured: list[Any] = []  # replaced, but graphs refer to them
-_lock = threading.Lock()
+
+class _Buffer:
+    """Memory for those who follow each other on a stream, as large as any of them asked for; one has it at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.memory: Any = None
+        self.captured = False  # graphs refer to it
 
 
-def _scratch_memory(size: int, stream: int, like: Any) -> Any:
-    """Return device memory for one call on a stream.
+_buffers: dict[tuple[int, int], _Buffer] = {}
+_kept: list[Any] = []  # was replaced, but graphs refer to it
+
+
+@contextmanager
+def _scratch_memory(size: int, stream: int, like: Any) -> Iterator[int]:
+    """Lend memory to one call while it launches; yield its address.
 
     A graph that is being captured from torch gets some of torch's, which keeps it for that graph. For others a graph shares the
     buffer of the stream that it is captured on, so that graphs captured on one stream must not run at the same time.
@@ -62,15 +78,16 @@ def _scratch_memory(size: int, stream: int, like: Any) -> Any:
     captured = capturing(stream)
     family = foreign.family(like)
     if captured and family is not None and type(like).__module__.startswith("torch"):
-        return family.empty((size,), np.dtype(np.uint8), like, stream)
-    key = current_device(), stream
-    with _lock:
-        memory = _buffers.get(key)
-        if memory is None or memory.size < size:
-            if memory is not None:
-                _captured.append(memory)
-            memory = _buffers[key] = _allocate(size, stream)
-    return memory
+        yield _address(family.empty((size,), np.dtype(np.uint8), like, stream))
+        return
+    buffer = _buffers.setdefault((current_device(), stream), _Buffer())
+    with buffer.lock:
+        if buffer.memory is None or buffer.memory.size < size:
+            if buffer.captured:
+                _kept.append(buffer.memory)
+            buffer.memory, buffer.captured = _allocate(size, stream), False
+        buffer.captured |= captured
+        yield _address(buffer.memory)
 
 
 def _allocate(size: int, stream: int) -> Any:
@@ -90,11 +107,6 @@ def _allocate(size: int, stream: int) -> Any:
 
 
 def _address(memory: Any) -> int:
-    family = foreign.family(memory)
-    if family is not None:
-        look = family.look(memory)
-        assert look is not None
-        return look[0]
     if simulated():
         return int(np.asarray(memory._ary).ctypes.data)
     return int(memory.__cuda_array_interface__["data"][0])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda.geometry import ROWS, SHARED_BYTES, geometry, outs_per_thread
 from numbaconv.cuda.launch import convolve
-from numbaconv.cuda.target import BANDWIDTH, LATENCY, RATE
+from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE
 from numbaconv.spec import ConvSpec
 
 __all__ = ["TILED"]
@@ -16,6 +16,7 @@ __all__ = ["TILED"]
 THREADS = 128  # of a block: with under 256 registers each, two blocks share a multiprocessor, and one stages while one sums
 WIDEST, HIGHEST = 32, 4  # a block in threads: a warp along W', so that its loads are adjacent
 EFFICIENCY = 0.4  # the share of the GPU's arithmetic rate that the inner loop can come to
+SHARING = 2  # blocks that share a multiprocessor
 REUSE = 4  # how much faster than memory staged data arrives: neighbouring tiles find it in the L2 cache
 
 
@@ -77,12 +78,17 @@ def prepare(spec: ConvSpec) -> Runner:
 
 
 def cost(spec: ConvSpec) -> float:
-    """Seconds: a launch, and the longest of the arithmetic of whole tiles, what they stage, and the memory traffic."""
+    """Seconds: a launch, and the longest of the arithmetic, what tiles stage, and the memory traffic.
+
+    Arithmetic goes in waves of whole tiles, two a multiprocessor, of which one alone takes as long.
+    """
     cut = tiling(spec)
     itemsize = spec.dtypes.compute.itemsize
     channels = spec.weight_shape[2]
-    sums = cut.tiles * math.prod(cut.block) * ROWS * outs_per_thread(itemsize)
-    arithmetic = 2 * sums * channels * math.prod(spec.kernel_size) * itemsize / 4 / (EFFICIENCY * RATE)
+    sums = math.prod(cut.block) * ROWS * outs_per_thread(itemsize)
+    products = sums * channels * math.prod(spec.kernel_size)
+    rate = EFFICIENCY * RATE / 2 / MULTIPROCESSORS * 4 / itemsize
+    arithmetic = -(-cut.tiles // (SHARING * MULTIPROCESSORS)) * SHARING * products / rate
     staged = cut.tiles * cut.channel_elements * channels * spec.kernel_size[0] * itemsize
     return LATENCY + max(arithmetic, staged / (REUSE * BANDWIDTH), spec.bytes_moved / BANDWIDTH)
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from helpers import assert_conforms, case, operands, random_array
+from helpers import assert_conforms, case, count_long_ways, operands, random_array
 from numba import cuda
 
 import numbaconv as nc
-from numbaconv import execute
 from numbaconv.cuda.recording import Tape
 from numbaconv.cuda.shadow import imagined, lend, place_of, relocated
 
@@ -16,15 +15,7 @@ ONE = case((1, 3, 4, 5), (2, 3, 2, 2), bias=True, residual=True)
 @pytest.fixture
 def long_way(monkeypatch):
     """How often calls went the long way."""
-    calls, usual = [], execute._compute
-
-    def counted(*args):
-        calls.extend([args[0]] * (args[4].name == "cuda"))
-        return usual(*args)
-
-    execute.forget()
-    monkeypatch.setattr(execute, "_compute", counted)
-    return calls
+    return count_long_ways(monkeypatch)
 
 
 def device(arrays):
