@@ -96,7 +96,10 @@ def test_depthwise_in_three_dimensions(dtype):
     near(result, lambda **a: nc.conv3d(**a, **options), arrays)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", njit(lambda x: x * x if x > 1 else -x)], ids=str)
+ACTIVATIONS = ["relu", "gelu", "silu", "own"]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", njit(lambda x: x * x if x > 1 else -x)], ids=ACTIVATIONS)
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_activations(algorithm, activation):
     dtype, tolerance = ("float16", 4e-3) if algorithm == "tensor_gemm" else ("float32", 1e-4)

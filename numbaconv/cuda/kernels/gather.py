@@ -21,8 +21,9 @@ __all__ = ["gather"]
 def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     """Return how many rows of A a thread brings, and the functions that begin a tile and bring its next step.
 
-    What a thread knows of its rows is in four arrays: ``first`` and ``at``, where an image begins and where the tap is read,
-    ``origin``, the first coordinates that a pixel reads, and ``now``: the position among all parts, and the part of the tap.
+    What a thread knows of its rows of A is in four arrays: ``first``, the address of an image; ``origin``, the first coordinates
+    that a pixel reads; ``at``, the address of what it reads with the tap, or NOWHERE; and ``now``: the position among all parts,
+    the part of the tap, and the tap. Of B it knows the address of its first row.
     """
     assert BM * ROW_PARTS % threads == BN * ROW_PARTS % threads == 0, "every thread brings as much"
     loads_a, loads_b, rows = BM * ROW_PARTS // threads, BN * ROW_PARTS // threads, threads // ROW_PARTS
@@ -31,21 +32,22 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
 
     @cuda.jit(device=True, inline="always")
     def look(first, origin, at, now, strides, g):
-        """at[i] = where row i reads its first channel with the tap, or NOWHERE."""
+        """at[i] = the address of the first channel that row i reads with the tap, or NOWHERE."""
         for i in range(loads_a):
             z = read(int32(origin[i, 0] + now[2] * g.dilation_d), int32(g.size_d), mode)
             y = read(int32(origin[i, 1] + now[3] * g.dilation_h), int32(g.size_h), mode)
             x = read(int32(origin[i, 2] + now[4] * g.dilation_w), int32(g.size_w), mode)
-            at[i] = first[i] + z * strides[3] + y * strides[4] + x * strides[5]
+            at[i] = first[i] + (z * strides[3] + y * strides[4] + x * strides[5]) * itemsize
             if z < 0 or y < 0 or x < 0:
                 at[i] = NOWHERE
 
     @cuda.jit(device=True, inline="always")
-    def begin_tile(first, origin, at, now, m0, pixels, group, step, thread, strides, g):
+    def begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, step, total, thread, strides, g):
+        """Return the address of the thread's first row of B."""
         parts = max(1, -(-g.channels // many))
         for i in range(loads_a):
             n, d, h, w = pixel_32(min(m0 + thread // ROW_PARTS + i * rows, pixels - 1), g)
-            first[i] = n * strides[0] + group * strides[1]
+            first[i] = ptx.address_of(input) + (n * strides[0] + group * strides[1]) * itemsize
             origin[i, 0] = d * g.stride_d - g.low_d
             origin[i, 1] = h * g.stride_h - g.low_h
             origin[i, 2] = w * g.stride_w - g.low_w
@@ -54,6 +56,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
         line, now[4] = split_32(tap, g.kernel_w)
         now[2], now[3] = split_32(line, g.kernel_h)
         look(first, origin, at, now, strides, g)
+        return ptx.address_of(weight) + (int64(group) * g.outs + o0 + thread // ROW_PARTS) * total * PART
 
     @cuda.jit(device=True, inline="always")
     def next_step(first, origin, at, now, strides, g):
@@ -73,24 +76,18 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
             look(first, origin, at, now, strides, g)
 
     @cuda.jit(device=True, inline="always")
-    def bring(to_a, to_b, input, weight, first, origin, at, now, group, o0, total, thread, strides, g):
-        """Copy the step, A's and B's rows to two places in shared memory, and go on to the next."""
+    def bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, strides, g):
+        """Copy the step, A's and B's rows to two places in shared memory, and go on to the next. No bytes, no read."""
         row, part = thread // ROW_PARTS, thread % ROW_PARTS
-        memory, weights = ptx.address_of(input), ptx.address_of(weight)
-        size = min(PART, (g.channels - now[1] * many) * itemsize) if now[0] < total else 0
+        size = int32(min(int32(PART), int32((g.channels - now[1] * many) * itemsize)) if now[0] < total else 0)
+        offset = int64(now[1] * PART)
         for i in range(loads_a):
-            count = size if at[i] != NOWHERE else 0
-            origin_of_part = memory
-            if count > 0:
-                origin_of_part = memory + (at[i] + now[1] * many) * itemsize
-            ptx.copy_async_16(ptx.moved(to_a, place(row + i * rows, part)), origin_of_part, uint32(count))
+            count = uint32(size if at[i] >= 0 else 0)
+            ptx.copy_async_16(ptx.moved(to_a, place(row + i * rows, part)), at[i] + offset, count)
+        offset, step = int64(now[0] * PART), int64(total) * (rows * PART)
         for i in range(loads_b):
-            o = o0 + row + i * rows
-            count = size if o < g.outs else 0
-            origin_of_part = weights
-            if count > 0:
-                origin_of_part = weights + ((int64(group) * g.outs + o) * total + now[0]) * PART
-            ptx.copy_async_16(ptx.moved(to_b, place(row + i * rows, part)), origin_of_part, uint32(count))
+            count = uint32(size if int32(o0 + row + i * rows) < int32(g.outs) else 0)
+            ptx.copy_async_16(ptx.moved(to_b, place(row + i * rows, part)), weights + offset + i * step, count)
         next_step(first, origin, at, now, strides, g)
 
     return loads_a, begin_tile, bring

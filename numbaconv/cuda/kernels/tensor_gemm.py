@@ -123,7 +123,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
             m0, o0 = int32(m_tile * BM), int32(column * BN)
             begin, _ = split_32(split * steps, g.splits)
             end, _ = split_32((split + 1) * steps, g.splits)
-            begin_tile(first, origin, at, now, m0, pixels, group, begin, thread, s.input, g)
+            weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
             for i in range(MF):
                 for j in range(NF):
@@ -135,12 +135,12 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
                     wait()
                     cuda.syncthreads()
                 if step + STAGES - 1 < end:
-                    to_a = ptx.moved(base, (step + STAGES - 1) % STAGES * stage)
+                    to_a = ptx.moved(base, uint32(step + STAGES - 1) % uint32(STAGES) * uint32(stage))
                     to_b = ptx.moved(to_a, BM * ROW_BYTES)
-                    bring(to_a, to_b, input, weight, first, origin, at, now, group, o0, total, thread, s.input, g)
+                    bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
                 ptx.commit()
                 if step >= begin:
-                    at_stage = ptx.moved(base, step % STAGES * stage)
+                    at_stage = ptx.moved(base, uint32(step) % uint32(STAGES) * uint32(stage))
                     for k in range(PARTS // 2):
                         fragments(a, b, at_stage, warp_m, warp_n, row, 2 * k + half)
                         multiply(sums, a, b)

@@ -66,7 +66,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
             m0, o0 = int32(row * BM), int32(column * N)
             begin, _ = split_32(split * steps, g.splits)
             end, _ = split_32((split + 1) * steps, g.splits)
-            begin_tile(first, origin, at, now, m0, pixels, group, begin, thread, s.input, g)
+            weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
 
             sums = zeros()
@@ -75,16 +75,16 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
                     wait()
                     warpgroup.publish()
                     cuda.syncthreads()
-                    here = ptx.moved(base, step % stages * stage)
+                    here = ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage))
                     sums = hold(sums)
                     warpgroup.fence()
                     a = warpgroup.descriptor(ptx.moved(here, group_of_warps * warpgroup.M * warpgroup.ROW))
                     sums = multiply(sums, a, warpgroup.descriptor(ptx.moved(here, BM * warpgroup.ROW)))
                     warpgroup.commit()
                 if step + ahead < end:
-                    to_a = ptx.moved(base, (step + ahead) % stages * stage)
+                    to_a = ptx.moved(base, uint32(step + ahead) % uint32(stages) * uint32(stage))
                     to_b = ptx.moved(to_a, BM * warpgroup.ROW)
-                    bring(to_a, to_b, input, weight, first, origin, at, now, group, o0, total, thread, s.input, g)
+                    bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
                 ptx.commit()
                 if step >= begin:
                     wait_for_products()
