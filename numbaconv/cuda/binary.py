@@ -34,9 +34,9 @@ def factory(make: Callable) -> Callable:
 
     @cache
     @wraps(make)
-    def made(*args: Any) -> Callable:
-        function: Callable = make(*args)
-        words = [_in_words(arg) for arg in args]
+    def made(*args: Any, **options: Any) -> Callable:
+        function: Callable = make(*args, **options)
+        words = [_in_words(arg) for arg in (*args, *options.values())] + list(options)
         function.__dict__["origin"] = (
             None if None in words else f"{make.__module__}.{make.__name__}({', '.join(map(str, words))})"
         )

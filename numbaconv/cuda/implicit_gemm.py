@@ -10,7 +10,7 @@ import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda.geometry import KC, LANES, MODES, THREADS_OF_GEMM, beyond_32_bits
-from numbaconv.cuda.splitting import SPLITS, convolve_split, reduction_seconds
+from numbaconv.cuda.splitting import Cut, best_cut, convolve_split, reduction_seconds
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE, ROUND_TRIP, capability
 from numbaconv.spec import ConvSpec
 
@@ -52,19 +52,11 @@ def wave_seconds(spec: ConvSpec, tile: Tile, splits: int = 1) -> float:
     return -(-blocks(spec, tile) * splits // MULTIPROCESSORS) * (steps + 2) * max(products / rate, ROUND_TRIP)
 
 
-class Cut(NamedTuple):
-    """How a problem is cut: into tiles, and the products of each into parts."""
-
-    tile: Tile
-    splits: int
-
-
 @lru_cache(maxsize=4096)
 def cut(spec: ConvSpec) -> Cut:
     """Return the cut that takes least, the first of equals."""
-    most = math.prod(spec.kernel_size) * max(1, spec.weight_shape[2] // KC)
-    cuts = [Cut(tile, splits) for tile in able(spec) for splits in SPLITS if splits <= most]
-    return min(cuts, key=lambda one: gemm_seconds(spec, one))
+    most = math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC)
+    return best_cut(able(spec), most, lambda one: gemm_seconds(spec, one))
 
 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:

@@ -97,7 +97,7 @@ def _flat(args: tuple) -> Iterator[np.ndarray | int]:
 
 @cache
 def _loaded(code: Binary) -> Any:
-    """The kernel, for all GPUs of its compute capability."""
+    """The kernel, for all GPUs of its compute capability. It keeps its code loaded."""
     from cuda.core import ObjectCode
 
     return ObjectCode.from_cubin(code.code).get_kernel(code.name)

@@ -6,9 +6,9 @@ The parts are added in their order, so that the same call gives the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,22 @@ from numbaconv.cuda.memory import scratch
 from numbaconv.cuda.target import BANDWIDTH, LATENCY
 from numbaconv.spec import ConvSpec
 
-__all__ = ["SPLITS", "convolve_split", "reduction_seconds"]
+__all__ = ["Cut", "best_cut", "convolve_split", "reduction_seconds"]
 
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 THREADS = 256  # of a block that adds
+
+
+class Cut(NamedTuple):
+    """How a problem is cut: into tiles, and the products of each into parts."""
+
+    tile: Any
+    splits: int
+
+
+def best_cut(tiles: Iterable[Any], most: int, seconds: Callable[[Cut], float]) -> Cut:
+    """Return the cut that takes least, into at most so many parts; the first of equals."""
+    return min((Cut(tile, splits) for tile in tiles for splits in SPLITS if splits <= max(1, most)), key=seconds)
 
 
 def reduction_seconds(spec: ConvSpec, splits: int) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.algorithm import Operands
 from numbaconv.cuda.geometry import PART, beyond_32_bits
-from numbaconv.cuda.target import BANDWIDTH, LATENCY, TENSOR_RATE, capability
+from numbaconv.cuda.splitting import reduction_seconds
+from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP, TENSOR_RATE, capability
 from numbaconv.dtypes import BFLOAT16
 from numbaconv.spec import ConvSpec
 
-__all__ = ["copy_seconds", "in_parts", "kind", "pack", "packing_cost", "parts", "rate", "why_not"]
+__all__ = ["Shape", "blocks", "copy_seconds", "gemm_seconds", "in_parts", "kind", "pack", "packing_cost", "parts", "why_not"]
 
 _LAST = (0, 1, 3, 4, 5, 2)  # the axes of data with its channels last
 
@@ -42,6 +43,37 @@ def parts(spec: ConvSpec) -> int:
     """The parts, of 16 bytes of channels, that the products of a sum come from."""
     many = PART // (4 if kind(spec) == "tf32" else 2)
     return math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // many)
+
+
+class Shape(NamedTuple):
+    """A tile as its cost sees it."""
+
+    rows: int  # pixels
+    columns: int  # output channels
+    row_bytes: int  # of channels, of a step
+    ahead: int  # steps that are under way
+    efficiency: float  # the share of the tensor cores' rate that the instruction comes to
+
+
+def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
+    """How many blocks there are, for one part of the products, with tiles of so many pixels and output channels."""
+    pixels = spec.batch * math.prod(spec.output_size)
+    return spec.groups * -(-pixels // rows) * -(-spec.weight_shape[1] // columns)
+
+
+def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int) -> float:
+    """Seconds: a launch, the longer of arithmetic and memory traffic, and adding the parts.
+
+    A step costs the products of the tile, and 16 more for each of its rows and columns, to copy and load them; and at least half
+    the time in which a later step's bytes come.
+    """
+    rows, columns, row_bytes, ahead, efficiency = shape
+    steps = -(-parts(spec) * PART // row_bytes // splits)
+    operations = 2 * row_bytes * (rows * columns + 16 * (rows + columns)) / (4 if kind(spec) == "tf32" else 2)
+    step = max(operations * MULTIPROCESSORS / (efficiency * rate(spec)), ROUND_TRIP / 2)
+    waves = -(-blocks(spec, rows, columns) * splits // MULTIPROCESSORS)
+    working = max(waves * (steps + ahead) * step, spec.bytes_moved / BANDWIDTH)
+    return LATENCY + working + reduction_seconds(spec, splits)
 
 
 def why_not(spec: ConvSpec, least: tuple[int, int]) -> str | None:

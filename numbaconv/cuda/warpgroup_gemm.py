@@ -5,18 +5,17 @@ As tf32 the hardware takes the upper bits of an input's float32 as they are; wei
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import tensor_operands
 from numbaconv.cuda.geometry import MODES, PART
-from numbaconv.cuda.splitting import SPLITS, convolve_split, reduction_seconds
-from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP, capability
+from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
+from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
 
-__all__ = ["WARPGROUP_GEMM", "Cut", "Tile", "cut", "gemm_seconds"]
+__all__ = ["WARPGROUP_GEMM", "Tile", "cut", "gemm_seconds"]
 
 ROWS, THREADS, ROW_BYTES = 64, 128, 128  # pixels and threads of a warpgroup; bytes of channels of a step
 
@@ -29,47 +28,23 @@ class Tile(NamedTuple):
     stages: int
 
 
-class Cut(NamedTuple):
-    """How a problem is cut: into tiles, and the products of each into parts."""
-
-    tile: Tile
-    splits: int
-
-
 # Of 227 KiB of shared memory a step takes 128 bytes a row and column; 256 columns leave two warpgroups 251 of 255 registers.
 TILES = (Tile(2, 256, 4), Tile(2, 128, 4), Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
 EFFICIENCY = 0.8  # the share of the tensor cores' rate that wgmma comes to with copies beside it: a guess, not measured
 
 
-def blocks(spec: ConvSpec, tile: Tile) -> int:
-    """How many blocks there are for one part of the products."""
-    pixels = spec.batch * math.prod(spec.output_size)
-    return spec.groups * -(-pixels // (ROWS * tile.warpgroups)) * -(-spec.weight_shape[1] // tile.N)
-
-
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
-    """Seconds: a launch, the longer of arithmetic and memory traffic, and adding the parts.
-
-    A step of 128 bytes costs the products of the tile, and 16 more for each of its rows and columns, to bring them; and at least
-    half the time in which a later step's bytes come.
-    """
-    tile, splits = one
-    rows = ROWS * tile.warpgroups
-    steps = -(-tensor_operands.parts(spec) * PART // ROW_BYTES // splits)
-    operations = 2 * ROW_BYTES * (rows * tile.N + 16 * (rows + tile.N))
-    seconds = operations / (2 if tensor_operands.kind(spec) != "tf32" else 4) / EFFICIENCY
-    step = max(seconds * MULTIPROCESSORS / tensor_operands.rate(spec), ROUND_TRIP / 2)
-    waves = -(-blocks(spec, tile) * splits // MULTIPROCESSORS)
-    return LATENCY + max(waves * (steps + 3) * step, spec.bytes_moved / BANDWIDTH) + reduction_seconds(spec, splits)
+    """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
+    tile = one.tile
+    shape = tensor_operands.Shape(ROWS * tile.warpgroups, tile.N, ROW_BYTES, tile.stages - 1, EFFICIENCY)
+    return tensor_operands.gemm_seconds(spec, shape, one.splits)
 
 
 @lru_cache(maxsize=4096)
 def cut(spec: ConvSpec) -> Cut:
-    """Return the cut that takes least, the first of equals."""
-    most = max(1, tensor_operands.parts(spec) * PART // ROW_BYTES)
-    return min(
-        (Cut(tile, splits) for tile in TILES for splits in SPLITS if splits <= most), key=lambda one: gemm_seconds(spec, one)
-    )
+    """Return the cut that takes least."""
+    most = tensor_operands.parts(spec) * PART // ROW_BYTES
+    return best_cut(TILES, most, lambda one: gemm_seconds(spec, one))
 
 
 def why_not(spec: ConvSpec) -> str | None:
@@ -91,8 +66,8 @@ def prepare(spec: ConvSpec) -> Runner:
         def make(compute: Any, activation: Any) -> Any:
             return warpgroup_gemm(kind, *tile, MODES[spec.padding_mode], activation)
 
-        threads = THREADS * tile.warpgroups
-        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)
+        blocks = tensor_operands.blocks(spec, ROWS * tile.warpgroups, tile.N)
+        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks, THREADS * tile.warpgroups, splits)
 
     return run
 

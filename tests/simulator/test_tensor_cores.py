@@ -8,6 +8,7 @@ from numba import cuda
 import numbaconv as nc
 from numbaconv import execute
 from numbaconv.cuda import tensor_gemm, warpgroup_gemm
+from numbaconv.cuda.splitting import Cut
 
 TENSOR_GRID = [
     case((1, 2, 3, 4), (3, 2, 2, 2)),
@@ -52,7 +53,7 @@ def test_kinds_of_warpgroups(dtype, precision):
 
 @pytest.mark.parametrize(("algorithm", "tile"), [(tensor_gemm, (1, 1, 1, 2)), (warpgroup_gemm, (1, 16, 4))])
 def test_products_in_parts(monkeypatch, algorithm, tile):
-    monkeypatch.setattr(algorithm, "cut", lambda spec: algorithm.Cut(algorithm.Tile(*tile), 3))
+    monkeypatch.setattr(algorithm, "cut", lambda spec: Cut(algorithm.Tile(*tile), 3))
     execute.forget()
     check(algorithm.__name__.rpartition(".")[2], "float16", "ieee", case((1, 40, 2, 3), (2, 40, 1, 2), bias=True, padding=1))
     execute.forget()
@@ -79,7 +80,7 @@ SEVERAL = [(tensor_gemm, (2, 1, 1, 2)), (warpgroup_gemm, (2, 32, 4))]
 
 @pytest.mark.parametrize(("algorithm", "tile"), SEVERAL)
 def test_several_warps_and_warpgroups(monkeypatch, algorithm, tile):
-    monkeypatch.setattr(algorithm, "cut", lambda spec: algorithm.Cut(algorithm.Tile(*tile), 1))
+    monkeypatch.setattr(algorithm, "cut", lambda spec: Cut(algorithm.Tile(*tile), 1))
     execute.forget()
     x, w = random_array((1, 5, 9, 8), "float16"), random_array((3, 5, 1, 1), "float16")
     name = algorithm.__name__.rpartition(".")[2]

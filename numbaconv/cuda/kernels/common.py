@@ -9,6 +9,7 @@ from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
 __all__ = [
     "NOWHERE", "at", "element", "epilogue", "finishing", "inside", "pixel", "pixel_32", "source", "split_32",
+    "tile_of",
 ]  # fmt: skip
 
 NOWHERE = -(2**63)  # where what padding stands for lies
@@ -65,6 +66,17 @@ def split_32(number, size):
     """The quotient and the rest of numbers of 32 bits that are not negative."""
     quotient = int32(ptx.divide(uint32(number), uint32(size)))
     return quotient, int32(number - quotient * size)
+
+
+@cuda.jit(device=True, inline="always")
+def tile_of(number, tiles_m, tiles_n, steps, g):
+    """What block `number` of a GEMM computes: its tile's row and column, its group, its part, and this part's steps."""
+    rest, column = split_32(number, tiles_n)
+    rest, row = split_32(rest, tiles_m)
+    part, group = split_32(rest, g.groups)
+    begin, _ = split_32(part * steps, g.splits)
+    end, _ = split_32((part + 1) * steps, g.splits)
+    return row, column, group, part, begin, end
 
 
 @cuda.jit(device=True, inline="always")

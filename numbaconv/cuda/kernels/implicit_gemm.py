@@ -12,8 +12,8 @@ from numba import cuda, int32, int64, uint32, uint64
 from numbaconv.cuda import ptx
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, ZEROS, stages_of
-from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32
-from numbaconv.cuda.kernels.results import nothing, results
+from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32, tile_of
+from numbaconv.cuda.kernels.results import pieces, results
 from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
@@ -69,16 +69,22 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
             bring(shared, base, first + KC * pitch + k * BN + j, weight, at + int64(c0 + k) * g.outs + o0 + j, there)
 
     @cuda.jit(device=True, inline="always")
-    def multiply(sums, shared, first, ty, tx, a, b):
-        """Add the products of one step: rows SUB * ty ... of every SUB * LANES, and columns likewise."""
-        for k in range(KC):
-            for i in range(MR):
-                a[i] = shared[first + uint64(k * pitch + i // SUB * SUB * LANES + i % SUB) + ty * uint64(SUB)]
+    def product(sums, shared, first, k, ty, tx, a, b):
+        """Add the products of channel k of a step: rows SUB * ty ... of every SUB * LANES, and columns likewise."""
+        for i in range(MR):
+            a[i] = shared[first + k * uint64(pitch) + uint64(i // SUB * SUB * LANES + i % SUB) + ty * uint64(SUB)]
+        for j in range(NR):
+            b[j] = shared[first + k * uint64(BN) + uint64(KC * pitch + j // SUB * SUB * LANES + j % SUB) + tx * uint64(SUB)]
+        for i in range(MR):
             for j in range(NR):
-                b[j] = shared[first + uint64(KC * pitch + k * BN + j // SUB * SUB * LANES + j % SUB) + tx * uint64(SUB)]
-            for i in range(MR):
-                for j in range(NR):
-                    sums[i, j] = compute(sums[i, j] + a[i] * b[j])
+                sums[i, j] = compute(sums[i, j] + a[i] * b[j])
+
+    @cuda.jit(device=True, inline="always")
+    def multiply(sums, shared, first, ty, tx, a, b):
+        """Add the products of a step, two channels a turn, so that one is loaded while the other is multiplied."""
+        for k in range(0, KC, 2):
+            product(sums, shared, first, uint64(k), ty, tx, a, b)
+            product(sums, shared, first, uint64(k + 1), ty, tx, a, b)
 
     @cuda.jit(device=True, inline="always")
     def origins(at, first, z0, y0, x0, tap, strides, g):
@@ -93,8 +99,8 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
             if z < 0 or y < 0 or x < 0:
                 at[i] = NOWHERE
 
-    def square(i0, j0, after):
-        """The function that stores a square of the tile, so that neighbouring threads store neighbours, and then others."""
+    def square(i0, j0):
+        """The function that stores a square of the tile, so that neighbouring threads store neighbours."""
 
         @cuda.jit(device=True, inline="always")
         def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
@@ -110,14 +116,11 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
                 value = shared[uint64(r * (SIDE + 1) + c)]
                 put(output, bias, residual, outputs, residuals, i0 * LANES + r, group, o0 + j0 * LANES + c, value, s, g)
             cuda.syncthreads()
-            after(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
 
         return store
 
-    store = nothing
-    for i0 in range(0, MR, SUB):
-        for j0 in range(0, NR, SUB):
-            store = square(i0, j0, store)  # and not loops, which stay loops, with their sums in memory
+    # Not a loop, which would stay one, with its sums in memory.
+    store_0, store_1, store_2, store_3 = pieces([square(i0, j0) for i0 in range(0, MR, SUB) for j0 in range(0, NR, SUB)])
 
     def implicit_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, compute, alignment)
@@ -139,12 +142,8 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
 
         tile = int32(cuda.blockIdx.x)
         while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            rest, column = split_32(tile, tiles_n)
-            rest, row = split_32(rest, tiles_m)
-            split, group = split_32(rest, g.groups)
+            row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
             m0, o0 = int32(row * BM), int32(column * BN)
-            begin, _ = split_32(split * steps, g.splits)
-            end, _ = split_32((split + 1) * steps, g.splits)
             count = int32(end - begin)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
             for i in range(pixels_of_thread):
@@ -180,7 +179,10 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
                     multiply(sums, shared, uint64(uint32(now) % uint32(stages) * uint32(step)), uint64(ty), uint64(tx), a, b)
             cuda.syncthreads()
 
-            store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_0(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_1(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_2(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_3(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
             tile = int32(tile + cuda.gridDim.x)
 
     implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * (SIDE + 1))

@@ -6,12 +6,17 @@ from numba import cuda
 
 from numbaconv.cuda.kernels.common import NOWHERE, finishing, pixel_32
 
-__all__ = ["nothing", "results"]
+__all__ = ["pieces", "results"]
 
 
 @cuda.jit(device=True, inline="always")
 def nothing(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
-    """Where the chain of functions ends that store a tile, a piece of it each."""
+    """In place of a piece that a tile does not have."""
+
+
+def pieces(stores):
+    """Four functions that store a piece of a tile each, for tiles of up to four."""
+    return (*stores, nothing, nothing, nothing)[:4]
 
 
 @cache

@@ -10,9 +10,9 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 from numbaconv.cuda import mma, ptx
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import PART, ROW_BYTES, STAGES
-from numbaconv.cuda.kernels.common import split_32
+from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
-from numbaconv.cuda.kernels.results import nothing, results
+from numbaconv.cuda.kernels.results import pieces, results
 from numbaconv.cuda.target import simulated
 
 __all__ = ["tensor_gemm"]
@@ -69,8 +69,8 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
                     sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3],
                 )  # fmt: skip
 
-    def row_of_fragments(i, after):
-        """The function that stores a row of fragments, so that neighbouring threads store neighbours, and then others."""
+    def row_of_fragments(i):
+        """The function that stores a row of fragments, so that neighbouring threads store neighbours."""
 
         @cuda.jit(device=True, inline="always")
         def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
@@ -89,13 +89,11 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
                 r = (r // mma.M * MF + i) * mma.M + r % mma.M
                 put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
             cuda.syncthreads()
-            after(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
 
         return store
 
-    store = nothing
-    for i in range(MF):
-        store = row_of_fragments(i, store)  # and not a loop, which stays one, with its sums in memory
+    # Not a loop, which would stay one, with its sums in memory.
+    store_0, store_1, store_2, store_3 = pieces([row_of_fragments(i) for i in range(MF)])
 
     def tensor_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, uint32, alignment)
@@ -117,12 +115,8 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
 
         tile = int32(cuda.blockIdx.x)
         while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            rest, column = split_32(tile, tiles_n)
-            rest, m_tile = split_32(rest, tiles_m)
-            split, group = split_32(rest, g.groups)
-            m0, o0 = int32(m_tile * BM), int32(column * BN)
-            begin, _ = split_32(split * steps, g.splits)
-            end, _ = split_32((split + 1) * steps, g.splits)
+            tile_row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
+            m0, o0 = int32(tile_row * BM), int32(column * BN)
             weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
             for i in range(MF):
@@ -146,7 +140,10 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
                         multiply(sums, a, b)
 
             cuda.syncthreads()
-            store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_0(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_1(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_2(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
+            store_3(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
             tile = int32(tile + cuda.gridDim.x)
 
     tensor_gemm_kernel.shared_bytes = STAGES * stage

@@ -10,7 +10,7 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import PART
-from numbaconv.cuda.kernels.common import split_32
+from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
 from numbaconv.cuda.kernels.results import results
 
@@ -60,12 +60,8 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
 
         tile = int32(cuda.blockIdx.x)
         while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            rest, column = split_32(tile, tiles_n)
-            rest, row = split_32(rest, tiles_m)
-            split, group = split_32(rest, g.groups)
+            row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
             m0, o0 = int32(row * BM), int32(column * N)
-            begin, _ = split_32(split * steps, g.splits)
-            end, _ = split_32((split + 1) * steps, g.splits)
             weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
 
