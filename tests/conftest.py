@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,17 @@ _CACHE = tempfile.TemporaryDirectory(prefix="numbaconv-tests-")
 os.environ["NUMBACONV_CACHE_DIR"] = os.path.join(_CACHE.name, "none")
 
 ON_REQUEST = {"slow": "takes long", "gpu": "needs a CUDA GPU"}
+
+
+GPU = Path(__file__).parent / "gpu"  # thousands of tests, each of which would be skipped for the same reason
+
+
+def pytest_ignore_collect(collection_path, config):
+    return True if collection_path == GPU and "gpu" not in config.getoption("markexpr") else None
+
+
+def pytest_report_header(config):
+    return [] if "gpu" in config.getoption("markexpr") else "tests/gpu: left out, needs a CUDA GPU; run with -m gpu"
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,6 +1,6 @@
 """Implicit GEMM on the tensor cores of sm_90a by ``wgmma``: float16, bfloat16, and float32 as the precision allows.
 
-As tf32 the hardware takes the upper bits of an input's float32 as they are; weights are rounded when they are packed.
+As tf32 the hardware takes the upper bits of float32 operands as they are: it cuts them, where ``tensor_gemm`` rounds.
 """
 
 from __future__ import annotations

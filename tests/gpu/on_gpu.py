@@ -15,16 +15,17 @@ from numbaconv.dtypes import kind_of
 
 NAMES = tuple(algorithm.name for algorithm in ALGORITHMS)
 # What an operand, and a result, is off by at most when it is rounded to nearest, relative to it.
-ROUNDED = {"ieee": 0.0, "tf32": 2.0**-11, "bf16": 2.0**-8}
+ROUNDED = {"ieee": 0.0, "tf32": 2.0**-10, "bf16": 2.0**-8}  # of an operand; wgmma cuts where others round to tf32
 STORED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 TINIEST = {"float16": 2.0**-25}  # half of the distance of subnormal numbers
+TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm")
 # dtype, precision, and the algorithms that such problems may go to
 KINDS = {
     ("float32", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", "winograd2", "winograd4", "auto"),
-    ("float32", "tf32"): ("tensor_gemm", "auto"),
-    ("float32", "bf16"): ("tensor_gemm", "auto"),
-    ("float16", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", "tensor_gemm"),
-    ("bfloat16", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", "tensor_gemm"),
+    ("float32", "tf32"): (*TENSOR_CORES, "auto"),
+    ("float32", "bf16"): (*TENSOR_CORES, "auto"),
+    ("float16", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", *TENSOR_CORES),
+    ("bfloat16", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", *TENSOR_CORES),
     **{(dtype, "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise") for dtype in ("float64", "complex64", "int8")},
 }
 
@@ -110,9 +111,10 @@ def near(result, function, arrays):
 
 def cut_of(arrays, options):
     """How implicit GEMM, or tensor GEMM, cuts a call: into tiles and parts."""
-    from numbaconv.cuda import implicit_gemm, tensor_gemm
+    from numbaconv.cuda import implicit_gemm, tensor_gemm, warpgroup_gemm
 
-    return {"implicit_gemm": implicit_gemm, "tensor_gemm": tensor_gemm}[options["algorithm"]].cut(spec_of(arrays, options))
+    modules = {"implicit_gemm": implicit_gemm, "tensor_gemm": tensor_gemm, "warpgroup_gemm": warpgroup_gemm}
+    return modules[options["algorithm"]].cut(spec_of(arrays, options))
 
 
 # ---------------------------------------------------------------- memory orders

@@ -5,7 +5,7 @@ import pytest
 from families import Torch
 from grid import GRID, MANY, MODES, PADDED
 from helpers import case, operands, pads_in_full, spec_of, why_not
-from on_gpu import KINDS, NAMES, ORDERS, check, conforms, cut_of, in_layout, on_host, stored, to_device
+from on_gpu import KINDS, NAMES, ORDERS, TENSOR_CORES, check, conforms, cut_of, in_layout, on_host, stored, to_device
 
 import numbaconv as nc
 
@@ -68,7 +68,7 @@ def test_bfloat16_tensors(problem, algorithm, layout):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("algorithm", "dtype", "precision"),
-    [*((a, "float32", "ieee") for a in KINDS["float32", "ieee"]), ("tensor_gemm", "float16", "ieee")],
+    [*((a, "float32", "ieee") for a in KINDS["float32", "ieee"]), *((a, "float16", "ieee") for a in TENSOR_CORES)],
 )
 @pytest.mark.parametrize("problem", PADDED, ids=str)
 def test_padding_modes(problem, algorithm, dtype, precision, mode):
@@ -127,6 +127,8 @@ SPLIT = [
     ("tensor_gemm", "float16", "ieee", case((1, 512, 7, 7), (512, 512, 3, 3), padding=1, bias=True)),
     ("tensor_gemm", "bfloat16", "ieee", case((1, 7, 7, 1024), (64, 1024, 1, 1), layout="NHWC", residual=True)),
     ("tensor_gemm", "float32", "tf32", case((1, 512, 7, 7), (100, 512, 3, 3), padding=1)),
+    ("warpgroup_gemm", "float16", "ieee", case((1, 512, 7, 7), (512, 512, 3, 3), padding=1, bias=True)),
+    ("warpgroup_gemm", "float32", "tf32", case((1, 512, 7, 7), (100, 512, 3, 3), padding=1)),
 ]
 
 
@@ -150,7 +152,7 @@ def test_memory_orders(algorithm, dtype, precision, order):
 
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_an_out_of_any_strides_is_written_and_nothing_beside_it(gpu, algorithm):
-    dtype = "float16" if algorithm == "tensor_gemm" else "float32"
+    dtype = "float16" if algorithm in TENSOR_CORES else "float32"
     channels, groups = (1, 16) if algorithm == "depthwise" else (16, 1)
     problem = case((2, 16, 12, 13), (16, channels, 3, 3), groups=groups, padding=1)
     arrays, options = operands(problem, dtype), {**problem.options, "algorithm": algorithm}
@@ -218,7 +220,7 @@ def test_random_problems(seed):
 @pytest.mark.parametrize("algorithm", NAMES)
 @pytest.mark.parametrize("which", ["input", "weight"])
 def test_nan_reaches_only_what_depends_on_it(which, algorithm):
-    dtype = "float16" if algorithm == "tensor_gemm" else "float32"
+    dtype = "float16" if algorithm in TENSOR_CORES else "float32"
     channels, groups = (1, 16) if algorithm == "depthwise" else (16, 1)
     problem = case((1, 16, 12, 12), (16, channels, 3, 3), groups=groups)
     arrays = operands(problem, dtype)

@@ -17,6 +17,7 @@ PROBLEMS = {
     "depthwise": ("depthwise", "float32", case((2, 24, 56, 56), (24, 1, 3, 3), groups=24, padding=1)),
     "split-K": ("implicit_gemm", "float32", SPLIT),
     "tensor cores, split-K": ("tensor_gemm", "float16", SPLIT),
+    "warpgroups, split-K": ("warpgroup_gemm", "float16", SPLIT),
     "winograd2": ("winograd2", "float32", case((4, 256, 7, 7), (256, 256, 3, 3), padding=1)),
     "winograd4": ("winograd4", "float32", case((2, 64, 28, 28), (64, 64, 3, 3), padding=1)),
 }

@@ -5,7 +5,7 @@ import pytest
 from grid import MANY
 from helpers import assert_conforms, case, operands, random_array
 from numba import njit
-from on_gpu import NAMES, near, on_host, to_device
+from on_gpu import NAMES, TENSOR_CORES, near, on_host, to_device
 
 import numbaconv as nc
 
@@ -102,7 +102,7 @@ ACTIVATIONS = ["relu", "gelu", "silu", "own"]
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", njit(lambda x: x * x if x > 1 else -x)], ids=ACTIVATIONS)
 @pytest.mark.parametrize("algorithm", NAMES)
 def test_activations(algorithm, activation):
-    dtype, tolerance = ("float16", 4e-3) if algorithm == "tensor_gemm" else ("float32", 1e-4)
+    dtype, tolerance = ("float16", 4e-3) if algorithm in TENSOR_CORES else ("float32", 1e-4)
     channels, groups = (1, 16) if algorithm == "depthwise" else (16, 1)
     arrays = operands(case((2, 16, 14, 15), (16, channels, 3, 3), groups=groups, bias=True, residual=True), dtype)
     options = {"groups": groups, "activation": activation}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from helpers import case, find_algorithm, operands, random_array
-from on_gpu import NAMES, conforms, on_host, stored, to_device
+from on_gpu import NAMES, TENSOR_CORES, conforms, on_host, stored, to_device
 
 import numbaconv as nc
 from numbaconv import execute
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 
 def problem_for(algorithm):
     """A case, its dtype and its options."""
-    dtype = "float16" if algorithm == "tensor_gemm" else "float32"
+    dtype = "float16" if algorithm in TENSOR_CORES else "float32"
     channels, groups = (1, 16) if algorithm == "depthwise" else (16, 1)
     one = case((2, 16, 13, 14), (16, channels, 3, 3), groups=groups, padding=1, bias=True, residual=True)
     return one, dtype, {**one.options, "algorithm": algorithm}

@@ -95,4 +95,5 @@ def test_what_tensor_cores_do_not_take():
         arrays = operands(case((1, 2, 3, 4), (3, 2, 2, 2)), dtype)
         assert words in why_not(arrays, {"backend": "cuda", "algorithm": "tensor_gemm"})
     mixed = {"input": random_array((1, 2, 3, 4), "float16"), "weight": random_array((3, 2, 2, 2), "float32")}
-    assert why_not(mixed, {"backend": "cuda", "algorithm": "tensor_gemm"}) is not None
+    for out_dtype in (None, "float16"):  # the weight's digits count
+        assert why_not(mixed, {"backend": "cuda", "algorithm": "tensor_gemm", "out_dtype": out_dtype}) is not None
