@@ -5,7 +5,7 @@ Nothing is written to ``out`` before everything has been checked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ from numbaconv.spec import ArraySpec
 __all__ = [
     "Call",
     "Packer",
+    "Request",
     "check",
     "compute",
     "convolve",
@@ -71,6 +72,15 @@ class Call(NamedTuple):
     bias: Any = None
     residual: Any = None
     out: Any = None
+
+
+class Request(NamedTuple):
+    """What is asked for, beside the arrays."""
+
+    operator: str
+    ndim: int
+    options: ConvOptions
+    backend: str | None
 
 
 class Views(NamedTuple):
@@ -116,8 +126,7 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
             if bound is not None and (out is None or bound.takes(out, input, weight, bias)):
                 return bound.compute(input, weight, bias, out)
     elif place_of(input) == "cuda" and all(map(_has_one_meaning, (*options, backend))):
-        head = (operator, ndim, options, backend)
-        return on_device(_recorded, head, Call(*arrays), (), stream, pack_now, operator, ndim, ConvOptions(*options), backend)
+        return on_device(_recorded, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
         bound = bind(planned, input, weight, bias)
@@ -127,28 +136,19 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
 
 
 def on_device(
-    memo: Memo[Recorded],
-    head: Hashable,
-    call: Call,
-    owned: Sequence[str],
-    stream: Any,
-    pack: Packer,
-    operator: str,
-    ndim: int,
-    options: ConvOptions,
-    backend: str | None,
+    memo: Memo[Recorded], asked: Request, call: Call, stream: Any, pack: Packer = pack_now, owned: Sequence[str] = ()
 ) -> Any:
     """Compute a call whose data lives on a device: play what one like it did, or compute the long way and record it.
 
-    The arrays that are `owned`, by name, are the same in all calls that the table and its `head` are for.
+    The arrays that are `owned`, by name, are the same in all calls that the table is for, on each device.
     """
     memory = _MEMORIES["cuda"]
     looks = look_at(memory, {name: array for name, array in zip(Call._fields, call, strict=True) if name not in owned})
-    key = None if looks is None else (head, looks.rest, chosen.get())
+    key = None if looks is None else (asked, looks.rest, chosen.get())
     recorded = None if key is None else memo.get(key)
     if looks is not None and recorded is not None and recorded.takes(looks):
         return recorded.compute(looks, stream)
-    result, planned = compute(operator, ndim, call, options, backend, stream, pack)
+    result, planned = compute(asked.operator, asked.ndim, call, asked.options, asked.backend, stream, pack)
     if key is not None and planned is not None and planned.backend.place == "cuda":
         recorded = _record(planned, memory, call, owned, pack)
         if recorded is not None:

@@ -13,7 +13,7 @@ from numbaconv.arrays import Place, is_plain
 from numbaconv.backend import choose, chosen
 from numbaconv.bound import Bound, Memo, Planned, bind, pack
 from numbaconv.dispatch import Explanation
-from numbaconv.execute import Call, Packer, compute, memory_at, memory_of, move, on_device
+from numbaconv.execute import Call, Packer, Request, compute, memory_at, memory_of, move, on_device
 from numbaconv.options import ConvOptions, frozen
 from numbaconv.problem import Specs
 from numbaconv.recorded import Recorded
@@ -78,10 +78,10 @@ class Prepared:
         site, weight, bias = self._at(target, input if home == target else None)
         pack: Packer = partial(self._pack, site)
         call = Call(input, weight, bias, residual, out)
-        words = self.operator, self.ndim, self._options, self._backend
         if home == "cuda":
-            return on_device(self._recorded, site, call, ("weight", "bias"), stream, pack, *words)
-        result, planned = compute(words[0], words[1], call, words[2], words[3], stream, pack)
+            asked = Request(self.operator, self.ndim, self._options, self._backend)
+            return on_device(self._recorded, asked, call, stream, pack, ("weight", "bias"))
+        result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, pack)
         if key is not None and planned is not None:
             bound = bind(planned, input, weight, bias, pack(planned, weight, None))
             if bound is not None:

@@ -1,27 +1,26 @@
-"""The CUDA backend: under Numba's simulator, through the offline compiler, and where it is missing. On a GPU: ``tests/gpu``."""
+"""The CUDA backend: under Numba's simulator, what the driver gets of it, and where it is missing.
+
+``test_assembly.py`` has its kernels compiled, ``tests/gpu`` run on a GPU.
+"""
 
 import ctypes
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 import pytest
-from helpers import random_array, run_python
+from helpers import run_python
 
 import numbaconv as nc
-from numbaconv.activation import SCALARS
-from numbaconv.algorithm import Operands
 from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
-from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS, Tiles, geometry
-from numbaconv.toom import Filter, transforms
 
 TESTS = Path(__file__).parent
 MISSING = why_unavailable()
-SHARED = re.compile(r"\.shared \.align .*\[(\d+)\];", re.MULTILINE)
 
 
 def test_simulator():
@@ -34,419 +33,8 @@ def test_simulator():
     assert re.search(r"^\d{2,} passed in ", done.stdout, re.MULTILINE), done.stdout
 
 
-# ---------------------------------------------------------------- compiled and assembled, without a GPU
-
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
-linking = pytest.importorskip("cuda.core")
-
-
-def assembled(function, args, cc):
-    """Compile a kernel for a compute capability; return its PTX and what the assembler says."""
-    from numba import cuda
-
-    ptx, _ = cuda.compile(function, launch.signature(args), device=False, abi="numba", cc=cc)
-    options = linking.LinkerOptions(arch="sm_" + "".join(map(str, cc)), ptxas_options=["-v"])
-    linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
-    linker.link("cubin")
-    return ptx, linker.get_info_log()
-
-
-def check_assembly(function, args, cc):
-    """Its PTX, registers a thread, and bytes of shared memory of a block, static and dynamic."""
-    ptx, log = assembled(function, args, cc)
-    assert "Potential Performance Loss" not in log, log
-    assert re.search(r"\bst\.global\b", ptx), "the kernel stores nothing in global memory"
-    assert not re.search(r"\b(ld|st)\.local\b", ptx)
-    assert not re.search(r"^\s*(ld|st)(\.[vbfus]\d+)+\s", ptx, re.MULTILINE), "an address of unknown kind"
-    assert re.search(r"\b0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads", log), log
-    shared = sum(map(int, SHARED.findall(ptx))) + getattr(function, "shared_bytes", 0)
-    return ptx, int(re.search(r"Used (\d+) registers", log)[1]), shared
-
-
-def example(dtype, packed=False):
-    """The arguments of a kernel for one spec of a dtype, with everything in it; a weight packed or as it is."""
-    from numbaconv.options import ConvOptions
-    from numbaconv.spec import ArraySpec, normalise
-
-    shapes = ((1, 2, 5, 5), (3, 2, 3, 3), (3,), (1, 3, 3, 3))
-    spec, _ = normalise(2, *(ArraySpec(shape, np.dtype(dtype)) for shape in shapes), ConvOptions())
-    empty = np.zeros((1,) * 6, dtype)
-    weight = empty.astype(spec.dtypes.compute) if packed else empty
-    ops = Operands(empty, weight, empty[0, 0, 0, 0], empty, np.zeros((1,) * 6, spec.dtypes.out))
-    return launch.arguments(ops, geometry(spec)), spec.dtypes.compute
-
-
-TARGETS = [((7, 5), "float32"), ((9, 0), "float32"), ((7, 5), "float64"), ((9, 0), "float64")] + [
-    ((8, 0), dtype)
-    for dtype in ("float32", "float64", "complex64", "complex128", "int8", "uint64", "bool", "float16", "bfloat16")
-]
-
-
-@pytest.mark.parametrize("name", ["direct", "tiled"])
-@pytest.mark.parametrize(("cc", "dtype"), TARGETS)
-def test_kernels_assemble(name, cc, dtype):
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.direct import direct
-    from numbaconv.cuda.kernels.tiled import tiled
-
-    args, compute = example(dtype)
-    ptx, registers, _ = check_assembly({"direct": direct, "tiled": tiled}[name](from_dtype(compute)), args, cc)
-    assert registers * {"direct": 256, "tiled": 2 * 128}[name] <= 65536, "fewer blocks in a multiprocessor than intended"
-    if name == "tiled":
-        assert ptx.count("bar.sync") >= 2
-    if name == "tiled" and dtype == "float32":
-        assert "ld.shared.v4.f32" in ptx
-
-
-# Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory. By dtype, tile,
-# whether channels lie together, and whether copies are asynchronous.
-GEMM_RESOURCES = {
-    ("float32", (8, 8), False, True): (186, 34816),
-    ("float32", (8, 8), False, False): (186, 34816),
-    ("float32", (8, 8), True, True): (255, 35328),
-    ("float32", (8, 4), False, True): (176, 26624),
-    ("float32", (4, 8), False, True): (176, 25600),
-    ("float32", (4, 4), False, True): (160, 17664),
-    ("float64", (8, 4), False, True): (232, 51200),
-    ("complex64", (4, 4), False, True): (176, 34304),
-    ("int8", (8, 8), False, False): (186, 34816),
-    ("bfloat16", (8, 8), True, False): (248, 35328),
-}
-
-
-@pytest.mark.parametrize(
-    ("cc", "dtype", "tile", "last", "asynchronous"),
-    [
-        ((7, 5), "float32", (8, 8), False, False),
-        ((9, 0), "float32", (8, 8), False, True),
-        *(((8, 0), *one) for one in GEMM_RESOURCES),
-    ],
-)
-def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, cc):
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
-
-    args, compute = example(dtype, packed=True)
-    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile, ZEROS, last, asynchronous), args, cc)
-    most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous]
-    assert registers <= most
-    assert shared == bytes_of_block
-    assert ptx.count("bar.sync") >= 2
-    assert ("cp.async.ca" in ptx) == asynchronous
-    if dtype == "float32" and tile == (8, 8) and not last:
-        assert ptx.count("ld.shared.v4.f32") == 2 * 4, "a channel's 16 operands come as 4 vectors"
-
-
-@pytest.mark.parametrize("dtype", ["float32", "complex128", "int8", "bfloat16"])
-def test_reductions_assemble(dtype):
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.splitting import reduction
-
-    args, compute = example(dtype)
-    sums = np.zeros((1,) * 6, compute)
-    check_assembly(reduction(from_dtype(compute)), (sums, sums, *args[2:]), (8, 0))
-
-
-TENSOR_RESOURCES = {
-    ((2, 4, 4, 4), "tf32"): (184, 51200),
-    ((2, 4, 4, 4), "bf16"): (184, 51200),
-    ((4, 2, 2, 4), "tf32"): (128, 38912),
-    ((2, 2, 2, 4), "tf32"): (128, 25600),
-    ((2, 2, 2, 2), "f16"): (128, 19456),
-}
-
-
-@pytest.mark.parametrize(("cc", "tile", "kind"), [((8, 0), (2, 4, 4, 4), "tf32"), *(((9, 0), *one) for one in TENSOR_RESOURCES)])
-def test_tensor_gemm_assembles(tile, kind, cc):
-    from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
-
-    args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(tensor_gemm(kind, *tile, ZEROS), args, cc)
-    most, bytes_of_block = TENSOR_RESOURCES[tile, kind]
-    assert registers <= most
-    assert shared == bytes_of_block
-    assert ptx.count("mma.sync") == 2 * tile[2] * tile[3], "two products of 32 bytes for each pair of fragments"
-    assert ptx.count("cp.async.cg") >= 2
-    assert not re.search(r"(div|rem)\.[su]64", ptx)
-
-
-WARPGROUP_RESOURCES = {
-    ((2, 256, 4), "bf16"): (255, 199680),
-    ((2, 256, 4), "tf32"): (255, 199680),
-    ((2, 128, 4), "f16"): (176, 134144),
-    ((2, 64, 4), "bf16"): (168, 101376),
-    ((1, 128, 4), "tf32"): (200, 100352),
-    ((1, 64, 4), "f16"): (136, 67584),
-}
-
-
-@pytest.mark.parametrize(("tile", "kind"), WARPGROUP_RESOURCES)
-def test_warpgroup_gemm_assembles(tile, kind):
-    from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
-
-    args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(warpgroup_gemm(kind, *tile, ZEROS), args, (9, 0, "a"))
-    most, bytes_of_block = WARPGROUP_RESOURCES[tile, kind]
-    assert registers <= most
-    assert shared == bytes_of_block <= 227 * 1024
-    assert ptx.count("wgmma.mma_async") == 4, "a step's 128 bytes a row, 32 at a time"
-    assert registers * tile[0] * 128 <= 65536
-
-
-def test_tables_of_tiles_are_those_that_are_chosen_from():
-    from numbaconv.cuda import tensor_gemm, warpgroup_gemm
-
-    assert {tile for tile, _ in TENSOR_RESOURCES} == set(tensor_gemm.TILES)
-    assert {tile for tile, _ in WARPGROUP_RESOURCES} == set(warpgroup_gemm.TILES)
-
-
-# Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.
-DEPTHWISE_REGISTERS = {
-    ((7, 5), "float32", (8, 3, 1, False, False)): 64,
-    ((8, 0), "int8", (8, 5, 2, False, True)): 64,
-    ((9, 0), "float32", (8, 7, 1, False, True)): 64,
-    ((9, 0), "float16", (8, None, None, False, False)): 64,
-    ((8, 0), "bfloat16", (8, 3, 1, False, True)): 64,
-    ((9, 0), "complex128", (1, None, None, True, True)): 96,
-}
-
-
-@pytest.mark.parametrize(("cc", "dtype", "variant"), DEPTHWISE_REGISTERS)
-def test_depthwise_assembles(dtype, variant, cc):
-    from numba import from_dtype
-
-    from numbaconv.cuda.depthwise import held
-    from numbaconv.cuda.kernels.depthwise import depthwise
-
-    args, compute = example(dtype)
-    ptx, registers, shared = check_assembly(depthwise(from_dtype(compute), *held(np.dtype(dtype)), *variant), args, cc)
-    assert registers <= DEPTHWISE_REGISTERS[cc, dtype, variant]
-    assert shared == STAGE_BYTES
-    assert ptx.count("bar.sync") >= 3
-    loads = [found.start() for found in re.finditer(r"ld\.global\.nc\.v4", ptx)]
-    assert len(loads) == {"complex128": 0, "int8": 2}.get(dtype, 4)
-    if loads:
-        assert "st.shared" not in ptx[loads[0] : loads[-1]], "all are under way before the first is stored"
-    if dtype == "float32" and variant[1] == 7:
-        assert ptx.count("fma.rn.f32") == 7 * 8, "a column of inputs is loaded once for all its taps"
-
-
-NETWORK_LAYERS = [(32, 112, 3, 1), (144, 56, 3, 2), (576, 14, 3, 2), (960, 7, 3, 1), (96, 56, 7, 1), (768, 7, 7, 1)]
-
-
-@pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("batch", [1, 64])
-@pytest.mark.parametrize(("channels", "size", "kernel", "stride"), NETWORK_LAYERS)
-def test_depthwise_is_chosen_for_layers_of_networks(channels, size, kernel, stride, batch, last):
-    from numbaconv.options import ConvOptions
-    from numbaconv.spec import ArraySpec, normalise
-
-    def chosen(weight_channels, groups):
-        shapes = (batch, channels, size, size), (channels, weight_channels, kernel, kernel)
-        options = ConvOptions(stride=stride, padding=kernel // 2, groups=groups)
-        spec, _ = normalise(2, *(ArraySpec(shape, np.dtype("f4"), last) for shape in shapes), None, None, options)
-        return min((a for a in ALGORITHMS if a.why_not(spec) is None), key=lambda a: a.cost(spec)).name
-
-    assert chosen(1, channels) == "depthwise"
-    assert chosen(2, channels // 2) != "depthwise"
-
-
-# Of Winograd's transforms: registers a thread at most, on any of the targets, and bytes of shared memory.
-WINOGRAD_RESOURCES = {
-    ("input", 2): (64, 0),
-    ("input", 4): (80, 0),
-    ("weight", 2): (64, 0),
-    ("weight", 4): (72, 0),
-    ("output", 2): (64, 2080),
-    ("output", 4): (96, 8448),
-    ("output, channels last", 2): (64, 2304),
-    ("output, channels last", 4): (88, 9216),
-}
-
-
-def winograd_kernel(name, m):
-    """One of the transforms, with arguments."""
-    from numbaconv.cuda.kernels.winograd import input_transform, output_transform, weight_transform
-
-    (input, weight, bias, residual, output, s, g), _ = example("float32")
-    tiles = Tiles(1, 1, 0, 1, 8)
-    if name == "input":
-        return input_transform(m, g.mode), (input, input, s.input, g, tiles, 8)
-    if name == "weight":
-        return weight_transform(m), (weight, weight, s.weight, g)
-    return output_transform(m, "last" in name), (input, bias, residual, output, s, g, tiles)
-
-
-@pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0)])
-@pytest.mark.parametrize(("name", "m"), WINOGRAD_RESOURCES)
-def test_winograd_transforms_assemble(name, m, cc):
-    ptx, registers, shared = check_assembly(*winograd_kernel(name, m), cc)
-    most, bytes_of_block = WINOGRAD_RESOURCES[name, m]
-    assert registers <= most
-    assert shared == bytes_of_block
-    assert not re.search(r"(mul|fma)\.(rn\.)?f(32|64)\s.*(0f[3B]F800000|0f[08]0000000|0d[3B]FF0{13}|0d[08]0{15})", ptx)
-    if name == "input":
-        assert len(re.findall(r"ld\.global\.f32", ptx)) == len(re.findall(r"st\.global\.f32", ptx)) == (m + 2) ** 2
-
-
-def test_winograd_transform_in_a_padding_mode_assembles():
-    from numbaconv.cuda.geometry import REFLECT
-    from numbaconv.cuda.kernels.winograd import input_transform
-
-    _, args = winograd_kernel("input", 4)
-    _, registers, _ = check_assembly(input_transform(4, REFLECT), args, (9, 0))
-    assert registers <= 80
-
-
-@pytest.mark.parametrize(("dtype", "m"), [("float32", 4), ("float64", 4), ("float32", 2)])
-@pytest.mark.parametrize("which", range(3))
-def test_transforms_of_registers_compute(which, dtype, m):
-    """The instructions that kernels are made of, run on the CPU, on every second value from the fourth on."""
-    from llvmlite import binding, ir
-
-    from numbaconv.cuda.transforms import multiply
-
-    matrix = transforms(Filter(m, 3))[which]
-    kind, word = {"float32": ir.FloatType(), "float64": ir.DoubleType()}[dtype], ir.IntType(64)
-    module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [kind.as_pointer(), word, word]), "multiply")
-    builder = ir.IRBuilder(function.append_basic_block())
-    multiply(builder, matrix, *function.args)
-    builder.ret_void()
-    machine = binding.Target.from_default_triple().create_target_machine()
-    with binding.create_mcjit_compiler(binding.parse_assembly(str(module)), machine) as engine:
-        values = random_array((20,), dtype)
-        expected = values.astype(np.float64)
-        columns = expected[3 : 3 + 2 * len(matrix[0]) : 2].copy()
-        expected[3 : 3 + 2 * len(matrix) : 2] = np.array(matrix, np.float64) @ columns
-        called = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(engine.get_function_address("multiply"))
-        called(values.ctypes.data, 3, 2)
-    np.testing.assert_allclose(values, expected, rtol=0, atol=64 * np.finfo(dtype).eps)
-
-
-@pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_activations_assemble(activation):
-    from numba import float32
-
-    from numbaconv.cuda.kernels.tiled import tiled
-
-    args, _ = example("float32")
-    plain, _ = assembled(tiled(float32), args, (8, 0))
-    ptx, registers, _ = check_assembly(tiled(float32, SCALARS[activation]), args, (8, 0))
-    assert ptx != plain
-    assert registers * 128 <= 65536
-
-
-def copy_kernel(make, of, to, axes, many, *numbers):
-    """A kernel that copies between dtypes, with arguments; it conjugates complex numbers."""
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.copy import Layout
-
-    ones, read = (1,) * axes, np.dtype({"bfloat16": "float32", "bool": "uint8"}.get(of, of))
-    kernel = make(from_dtype(read), many, conjugate=read.kind == "c", boolean=to == "bool")
-    return kernel, (np.zeros(ones, to), np.zeros(ones, of), Layout(ones, ones, ones), *numbers)
-
-
-# Of the plain copy: registers a thread at most, by dtypes, axes, and neighbours moved at once.
-COPY_REGISTERS = {
-    ("uint8", "uint8", 2, 16): 72,
-    ("uint16", "uint16", 2, 8): 80,
-    ("uint32", "uint32", 2, 4): 56,
-    ("uint32", "uint32", 3, 1): 48,
-    ("uint32", "uint32", 6, 1): 48,
-    ("float32", "bfloat16", 2, 4): 56,
-    ("float32", "float16", 3, 4): 56,
-    ("float16", "float32", 2, 4): 56,
-    ("bfloat16", "float32", 3, 1): 48,
-    ("float64", "bfloat16", 6, 1): 48,
-    ("int32", "bool", 2, 4): 56,
-    ("complex64", "complex64", 3, 1): 56,
-    ("complex128", "complex128", 6, 1): 64,
-}
-
-
-@pytest.mark.parametrize(("of", "to", "axes", "many"), COPY_REGISTERS)
-def test_copies_assemble(of, to, axes, many):
-    from numbaconv.cuda.kernels.copy import copy
-
-    ptx, registers, shared = check_assembly(*copy_kernel(copy, of, to, axes, many, 1), (9, 0))
-    assert registers <= COPY_REGISTERS[of, to, axes, many]
-    assert shared == 0
-    assert bool(re.search(r"ld\.global\.v\d", ptx)) == bool(re.search(r"st\.global\.v\d", ptx)) == (many > 1)
-    last_load, first_store = ptx.rindex("ld.global"), ptx.index("st.global")
-    assert last_load < first_store, "all loads are under way before the first is stored"
-    assert not re.search(r"\bdiv\.[us]64", ptx)
-
-
-# Of the transposing one: registers, and bytes of shared memory. A multiprocessor holds five blocks of 256 threads with 48.
-TRANSPOSE_RESOURCES = {
-    ((7, 5), "uint32", "uint32", 3, 2): (64, 9216),
-    ((9, 0), "uint32", "uint32", 3, 2): (48, 9216),
-    ((9, 0), "uint32", "uint32", 6, 1): (48, 9216),
-    ((9, 0), "uint16", "uint16", 3, 2): (48, 4608),
-    ((9, 0), "float32", "bfloat16", 3, 2): (48, 9216),
-    ((9, 0), "float32", "float16", 3, 2): (48, 9216),
-    ((9, 0), "bfloat16", "float32", 3, 2): (56, 9216),
-    ((9, 0), "int32", "bool", 3, 2): (48, 9216),
-    ((9, 0), "uint64", "uint64", 3, 2): (64, 18432),
-    ((9, 0), "complex128", "complex128", 4, 1): (80, 36864),
-}
-
-
-@pytest.mark.parametrize(("cc", "of", "to", "axes", "many"), TRANSPOSE_RESOURCES)
-def test_transposing_copies_assemble(of, to, axes, many, cc):
-    from numbaconv.cuda.kernels.transpose import transpose
-
-    ptx, registers, shared = check_assembly(*copy_kernel(transpose, of, to, axes, many, 5, 1), cc)
-    most, bytes_of_block = TRANSPOSE_RESOURCES[cc, of, to, axes, many]
-    assert registers <= most
-    assert shared == bytes_of_block
-    assert ptx.count("bar.sync") == 2
-    assert ptx.rindex("ld.global") < ptx.index("st.shared"), "all loads are under way before the first is stored"
-    assert bool(re.search(r"st\.global\.v2", ptx)) == (many > 1)
-
-
-LAST = (0, 2, 3, 1)
-
-
-def padded(shape, dtype, channels):
-    """An array whose last axis lies in memory with room for so many channels."""
-    return np.empty((*shape[:-1], channels), dtype)[..., : shape[-1]]
-
-
-@pytest.mark.parametrize(
-    ("target", "source", "axes", "transposes", "many"),
-    [
-        (padded((8, 56, 56, 67), "float16", 72), np.empty((8, 67, 56, 56), "f4").transpose(LAST), 3, True, 2),
-        (np.empty((8, 56, 56, 64), "f4"), np.empty((8, 64, 56, 56), "f4").transpose(LAST), 3, True, 2),
-        (np.empty((8, 7, 7, 63), "f4"), np.empty((8, 63, 7, 7), "f4").transpose(LAST), 3, True, 1),
-        (padded((8, 224, 224, 3), "f4", 4), np.empty((8, 3, 224, 224), "f4").transpose(LAST), 3, False, 1),
-        (np.empty((8, 64, 56, 56), "f4").transpose(LAST), np.empty((8, 56, 56, 64), "f4"), 3, True, 2),
-        (np.empty((8, 64, 56, 56), "f4").transpose(LAST), np.empty((8, 64, 56, 56), "f4").transpose(LAST), 1, False, 4),
-        (np.empty((8, 56, 56, 64), "f2"), np.empty((8, 56, 56, 64), "f4"), 1, False, 4),
-        (np.empty((8, 56, 56, 64), "f4"), np.empty((8, 57, 58, 64), "f4")[:, :56, 1:57], 3, False, 4),
-        (padded((8, 56, 56, 6), "float16", 8), np.empty((8, 56, 56, 6), "f4"), 2, False, 1),
-        (np.empty((1, 256, 1, 3, 3, 64), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 1, 3, 4, 5, 2), 3, True, 2),
-        (np.empty((1, 64, 1, 3, 3, 256), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 2, 3, 4, 5, 1), 2, True, 2),
-        (np.empty((1, 1, 3, 3, 64, 256), "f4"), np.empty((1, 256, 64, 1, 3, 3), "f4").transpose(0, 3, 4, 5, 2, 1), 3, True, 2),
-        (np.empty((64, 3, 3), "f4"), np.broadcast_to(np.empty((64, 1, 1), "f4"), (64, 3, 3)), 2, False, 1),
-        (np.empty((64, 64), "f4"), np.broadcast_to(np.empty(64, "f4"), (64, 64)), 2, False, 4),
-        (np.empty((64, 64), "f4"), np.empty((64, 64), "f4")[::-1, ::-1], 1, False, 1),
-        (np.empty((100, 2, 2), "f4"), np.empty((100, 2, 2), "f4").transpose(0, 2, 1), 3, False, 1),
-    ],
-)  # fmt: skip
-def test_how_arrays_are_copied(target, source, axes, transposes, many):
-    from numbaconv.cuda.copying import choose
-    from numbaconv.cuda.shadow import beginning, relocated
-
-    how = choose(*(relocated(array, beginning(region)) for region, array in enumerate((target, source))))
-    assert (len(how.axes), how.transposes, how.many) == (axes, transposes, many)
-    assert choose(relocated(target, beginning(0) + target.itemsize), relocated(source, beginning(1))).many == 1
-
+pytest.importorskip("cuda.core", reason="cuda-core is not installed")
 
 # ---------------------------------------------------------------- launches, as the driver gets them
 
@@ -458,7 +46,6 @@ class Driver:
         self.parameters, self.calls = parameters, []
 
     def cuLaunchKernel(self, handle, *numbers):
-        import ctypes
 
         *shape, stream, pointers, _ = numbers
         addresses = (ctypes.c_uint64 * self.parameters).from_address(pointers)
@@ -467,6 +54,7 @@ class Driver:
 
 
 def test_the_driver_gets_every_parameter(monkeypatch):
+    from assembly import example
     from numba import cuda, float32
 
     from numbaconv.cuda.kernels.direct import direct
@@ -502,6 +90,24 @@ def test_a_failed_launch_is_an_error(monkeypatch):
     launch_failure = CUresult.CUDA_ERROR_LAUNCH_FAILED
     with pytest.raises(RuntimeError, match="launching a CUDA kernel failed: CUDA_ERROR_LAUNCH_FAILED"):
         launch.Launch(lambda: None, 1, 1, (5,)).play(0)
+
+
+def test_counts_beyond_32_bits_are_refused(monkeypatch):
+    from numbaconv.cuda import implicit_gemm, tensor_gemm, warpgroup_gemm
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    for module in (tensor_gemm.tensor_operands, warpgroup_gemm):
+        monkeypatch.setattr(module, "capability", lambda: (9, 0))
+
+    small, _ = normalise(
+        2, *(ArraySpec((8, 8, 1, 1), np.dtype("f4")) for _ in range(2)), None, None, ConvOptions(precision="tf32")
+    )
+    for module in (implicit_gemm, tensor_gemm, warpgroup_gemm):
+        assert module.why_not(replace(small, batch=1, input_size=(1, 30000, 30000))) is None
+        assert "2500000000 pixels" in module.why_not(replace(small, batch=1, input_size=(1, 50000, 50000)))
+        many = replace(small, batch=1, groups=2**30, in_channels=2**30, out_channels=2**30)
+        assert f"{2**30} blocks" in module.why_not(many)
 
 
 # ---------------------------------------------------------------- where it is missing

@@ -99,13 +99,14 @@ class Tiles(NamedTuple):
     pitch: int  # there is scratch memory for so many
 
 
-def beyond_32_bits(spec: ConvSpec, products: int) -> str | None:
-    """Say so for problems of more pixels than the GEMM kernels count, or of coordinates or sums of so many terms."""
+def beyond_32_bits(spec: ConvSpec, products: int, blocks: int) -> str | None:
+    """Say so for problems of more pixels or blocks than the GEMM kernels count, or of coordinates or sums of so many terms."""
     pixels = spec.batch * math.prod(spec.output_size)
     longest = max(n + low + high for n, (low, high) in zip(spec.input_size, spec.padding, strict=True))
-    if max(pixels, longest, 32 * products, spec.out_channels) < 2**31 - 2**10:
+    if max(pixels, longest, 32 * products, 2 * blocks, spec.out_channels) < 2**31 - 2**10:  # a block's next is as many further
         return None
-    return f"it counts in 32 bits, and there are {pixels} pixels, coordinates to {longest} and {products} terms a sum"
+    counts = f"{pixels} pixels, {blocks} blocks, coordinates to {longest} and {products} terms a sum"
+    return f"it counts in 32 bits, and there are {counts}"
 
 
 def stages_of(step: int) -> int:

@@ -66,10 +66,11 @@ def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
 
 
 def why_not(spec: ConvSpec) -> str | None:
-    """Say so for dtypes of which not even the smallest tile fits the registers."""
+    """Say so for dtypes of which not even the smallest tile fits the registers, and beyond 32-bit counts."""
     if not able(spec):
         return f"the sums of its smallest tile take {16 * spec.dtypes.compute.itemsize} bytes of registers, more than {REGISTERS}"
-    return beyond_32_bits(spec, math.prod(spec.weight_shape[2:]))
+    tile, splits = cut(spec)
+    return beyond_32_bits(spec, math.prod(spec.weight_shape[2:]), blocks(spec, tile) * splits)
 
 
 def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:

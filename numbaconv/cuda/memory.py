@@ -97,7 +97,7 @@ class _Device:
         except TypeError:
             return None  # the long way says why, and names it
         address = shadow.ctypes.data
-        return address, (shadow.shape, shadow.strides, shadow.dtype, address % ALIGNMENT, type(array))
+        return address, (shadow.shape, shadow.strides, shadow.dtype, address % ALIGNMENT, device_of(array), type(array))
 
     def record(self, shadows: Sequence[np.ndarray | None], run: Callable[[list[np.ndarray | None], Any], None]) -> Tape:
         tape = Tape()

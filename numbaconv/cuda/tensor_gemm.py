@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import mma, tensor_operands
-from numbaconv.cuda.geometry import MODES, PART, ROW_BYTES, STAGES
+from numbaconv.cuda.geometry import MODES, PART, ROW_BYTES, STAGES, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.spec import ConvSpec
 
@@ -50,6 +50,20 @@ def cut(spec: ConvSpec) -> Cut:
     return best_cut(TILES, most, lambda one: gemm_seconds(spec, one))
 
 
+def blocks(spec: ConvSpec, tile: Tile) -> int:
+    """How many blocks there are for one part of the products."""
+    return tensor_operands.blocks(spec, tile.BM, tile.BN)
+
+
+def why_not(spec: ConvSpec) -> str | None:
+    """Say so for other dtypes and precisions, for GPUs of less than 8.0, and beyond 32-bit counts."""
+    reason = tensor_operands.why_not(spec, (8, 0))
+    if reason is None:
+        tile, splits = cut(spec)
+        reason = beyond_32_bits(spec, tensor_operands.parts(spec), blocks(spec, tile) * splits)
+    return reason
+
+
 def prepare(spec: ConvSpec) -> Runner:
     """Choose the cut and return what launches the kernel, on a copy of inputs that are not as it reads them."""
     tile, splits = cut(spec)
@@ -62,8 +76,7 @@ def prepare(spec: ConvSpec) -> Runner:
             return tensor_gemm(kind, *tile, MODES[spec.padding_mode], activation)
 
         threads = mma.LANES * tile.warps_m * tile.warps_n
-        blocks = tensor_operands.blocks(spec, tile.BM, tile.BN)
-        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks, threads, splits)
+        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)
 
     return run
 
@@ -77,7 +90,7 @@ TENSOR_GEMM = Algorithm(
     name="tensor_gemm",
     backend="cuda",
     summary="implicit GEMM on tensor cores, by the instructions of a warp",
-    why_not=lambda spec: tensor_operands.why_not(spec, (8, 0)),
+    why_not=why_not,
     cost=cost,
     pack=tensor_operands.pack,
     prepare=prepare,

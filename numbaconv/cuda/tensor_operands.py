@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.algorithm import Operands
-from numbaconv.cuda.geometry import PART, beyond_32_bits
+from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.splitting import reduction_seconds
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP, TENSOR_RATE, capability
 from numbaconv.dtypes import BFLOAT16
@@ -85,7 +85,7 @@ def why_not(spec: ConvSpec, least: tuple[int, int]) -> str | None:
         return "bfloat16 copies need the package ml_dtypes, which is not installed"
     if capability() < least:
         return "the GPU's compute capability is {}.{}, and these instructions need {}.{}".format(*capability(), *least)
-    return beyond_32_bits(spec, parts(spec))
+    return None
 
 
 def _named_bfloat16() -> bool:

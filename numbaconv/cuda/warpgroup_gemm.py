@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import tensor_operands
-from numbaconv.cuda.geometry import MODES, PART
+from numbaconv.cuda.geometry import MODES, PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
@@ -28,7 +28,7 @@ class Tile(NamedTuple):
     stages: int
 
 
-# Of 227 KiB of shared memory a step takes 128 bytes a row and column; 256 columns leave two warpgroups 251 of 255 registers.
+# Of 227 KiB of shared memory a step takes 128 bytes a row and column; 256 columns take two warpgroups 242 of 255 registers.
 TILES = (Tile(2, 256, 4), Tile(2, 128, 4), Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
 EFFICIENCY = 0.8  # the share of the tensor cores' rate that wgmma comes to with copies beside it: a guess, not measured
 
@@ -47,12 +47,20 @@ def cut(spec: ConvSpec) -> Cut:
     return best_cut(TILES, most, lambda one: gemm_seconds(spec, one))
 
 
+def blocks(spec: ConvSpec, tile: Tile) -> int:
+    """How many blocks there are for one part of the products."""
+    return tensor_operands.blocks(spec, ROWS * tile.warpgroups, tile.N)
+
+
 def why_not(spec: ConvSpec) -> str | None:
-    """Say so for other dtypes and precisions, and for GPUs that are not of compute capability 9."""
+    """Say so for other dtypes and precisions, for GPUs that are not of compute capability 9, and beyond 32-bit counts."""
     reason = tensor_operands.why_not(spec, (9, 0))
-    if reason is None and capability()[0] != 9:
+    if reason is not None:
+        return reason
+    if capability()[0] != 9:
         return "the GPU's compute capability is {}.{}, and these instructions exist on 9.0 only".format(*capability())
-    return reason
+    tile, splits = cut(spec)
+    return beyond_32_bits(spec, tensor_operands.parts(spec), blocks(spec, tile) * splits)
 
 
 def prepare(spec: ConvSpec) -> Runner:
@@ -66,8 +74,8 @@ def prepare(spec: ConvSpec) -> Runner:
         def make(compute: Any, activation: Any) -> Any:
             return warpgroup_gemm(kind, *tile, MODES[spec.padding_mode], activation)
 
-        blocks = tensor_operands.blocks(spec, ROWS * tile.warpgroups, tile.N)
-        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks, THREADS * tile.warpgroups, splits)
+        threads = THREADS * tile.warpgroups
+        convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)
 
     return run
 

@@ -57,6 +57,14 @@ def test_what_is_recorded_is_told_apart(long_way):
     assert len(long_way) >= len(views)
 
 
+def test_devices_are_told_apart(long_way, monkeypatch):
+    x, w = cuda.to_device(random_array((1, 2, 3, 4), "float32")), cuda.to_device(random_array((2, 2, 2, 2), "float32"))
+    for number, count in ((0, 1), (0, 1), (1, 2), (1, 2), (0, 2)):
+        monkeypatch.setattr("numbaconv.cuda.memory.device_of", lambda array, number=number: number)
+        nc.conv2d(x, w)
+        assert len(long_way) == count
+
+
 def test_out_is_written_where_it_is(long_way):
     arrays = operands(case((1, 2, 3, 4), (2, 2, 1, 1)), "float32")
     given, expected = device(arrays), nc.conv2d(**arrays, backend="reference")

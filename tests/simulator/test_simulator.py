@@ -7,11 +7,9 @@ from helpers import assert_conforms, case, find_algorithm, operands, oracle, ran
 from numba import cuda, njit
 
 import numbaconv as nc
-from numbaconv import execute
-from numbaconv.cuda import MEMORY, implicit_gemm, why_unavailable
+from numbaconv.cuda import MEMORY, why_unavailable
 from numbaconv.cuda import tiled as tiled_module
 from numbaconv.cuda.shadow import cast_shadow, lend, pointer
-from numbaconv.cuda.splitting import Cut
 from numbaconv.cuda.streams import as_stream
 
 ALGORITHMS = ("direct", "tiled", "implicit_gemm")
@@ -58,27 +56,6 @@ def device_conv2d(arrays, **options):
 def test_algorithms_conform(algorithm, case):
     arrays = operands(case, np.float32)
     assert_conforms(device_conv2d(arrays, algorithm=algorithm, **case.options), arrays, case.options)
-
-
-SPLIT = [
-    case((2, 11, 4, 3), (3, 11, 2, 2), bias=True, residual=True, padding=1, activation="relu"),
-    case((1, 4, 3, 8), (6, 4, 2, 2), layout="NHWC", bias=True, groups=2),
-    case((1, 3, 3, 3), (2, 3, 3, 3), padding=1),
-]
-
-
-@pytest.mark.parametrize("case", SPLIT, ids=str)
-@pytest.mark.parametrize("splits", [2, 3, 7])
-def test_products_in_parts(monkeypatch, splits, case):
-    monkeypatch.setattr(implicit_gemm, "cut", lambda spec: Cut(implicit_gemm.TILES[0], splits))
-    arrays, options = operands(case, np.float32), dict(case.options)
-    activation = options.pop("activation", None)
-    result = device_conv2d(arrays, algorithm="implicit_gemm", activation=activation, **options)
-    if activation:
-        np.testing.assert_allclose(result, np.maximum(oracle(arrays, options), 0), rtol=1e-4, atol=1e-4)
-    else:
-        assert_conforms(result, arrays, options)
-    execute.forget()
 
 
 @both

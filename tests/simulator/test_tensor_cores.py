@@ -51,14 +51,6 @@ def test_kinds_of_warpgroups(dtype, precision):
     check("warpgroup_gemm", dtype, precision, TENSOR_GRID[2])
 
 
-@pytest.mark.parametrize(("algorithm", "tile"), [(tensor_gemm, (1, 1, 1, 2)), (warpgroup_gemm, (1, 16, 4))])
-def test_products_in_parts(monkeypatch, algorithm, tile):
-    monkeypatch.setattr(algorithm, "cut", lambda spec: Cut(algorithm.Tile(*tile), 3))
-    execute.forget()
-    check(algorithm.__name__.rpartition(".")[2], "float16", "ieee", case((1, 40, 2, 3), (2, 40, 1, 2), bias=True, padding=1))
-    execute.forget()
-
-
 def check(algorithm, dtype, precision, case):
     arrays = operands(case, dtype)
     options = dict(case.options)

@@ -92,15 +92,16 @@ def pixel_32(number, g):
 def element(index, channels_last, g):
     """The index-th element of a result, counted along its memory: n, group, o, d, h, w."""
     if channels_last:
-        rest, o = index // g.outs, index % g.outs
-        rest, group = rest // g.groups, rest % g.groups
+        rest, o = divided(index, g.outs)
+        rest, group = divided(rest, g.groups)
         n, d, h, w = pixel(rest, g)
-        return n, group, o, d, h, w
-    rest, w = index // g.out_w, index % g.out_w
-    rest, h = rest // g.out_h, rest % g.out_h
-    rest, d = rest // g.out_d, rest % g.out_d
-    rest, o = rest // g.outs, rest % g.outs
-    return rest // g.groups, rest % g.groups, o, d, h, w
+    else:
+        rest, w = divided(index, g.out_w)
+        rest, h = divided(rest, g.out_h)
+        rest, d = divided(rest, g.out_d)
+        rest, o = divided(rest, g.outs)
+        n, group = divided(rest, g.groups)
+    return n, group, o, d, h, w
 
 
 def _identity(x):

@@ -17,7 +17,7 @@ from numbaconv.cuda.kernels.results import results
 __all__ = ["warpgroup_gemm"]
 
 ROW_PARTS = warpgroup.ROW // PART
-further = warpgroup.further
+further, K = warpgroup.further, warpgroup.BYTES_OF_K
 place = cuda.jit(device=True, inline="always")(warpgroup.place)
 
 
@@ -38,9 +38,9 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
     @cuda.jit(device=True, inline="always")
     def multiply(sums, a, b):
         sums = add(sums, a, b)
-        sums = add(sums, further(a, 32), further(b, 32))
-        sums = add(sums, further(a, 64), further(b, 64))
-        return add(sums, further(a, 96), further(b, 96))
+        sums = add(sums, further(a, K), further(b, K))
+        sums = add(sums, further(a, 2 * K), further(b, 2 * K))
+        return add(sums, further(a, 3 * K), further(b, 3 * K))
 
     def warpgroup_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, float32)
