@@ -11,7 +11,7 @@ from numbaconv import tuning
 from numbaconv.demo import run as run_demo
 from numbaconv.dispatch import in_seconds
 from numbaconv.measure import Comparison, problem, report, tune
-from numbaconv.networks import NETWORKS, layers
+from numbaconv.networks import NETWORKS, USUAL, layers
 
 __all__ = ["main"]
 
@@ -56,7 +56,7 @@ def _explain(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    shapes = options.shape or ([] if options.clear or options.list else NETWORKS)
+    shapes = options.shape or ([] if options.clear or options.list else USUAL)
     asked = [layer for text in shapes for layer in layers(text)]
     specs = [problem(layer, options.layout, options.dtype, options.bias, options.activation) for layer in asked]
     if options.clear:
@@ -108,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     threads = "On NUMBA_NUM_THREADS threads; what is measured holds for that number."
     tune = commands.add_parser("tune", help="measure the algorithms here, for later calls to choose by", description=threads)
     shape = (
-        f"as 1x64x56x56,64,3x3,s1,p1,g1,d1 (input, output channels, kernel ...), or one of {', '.join(NETWORKS)} (default: all)"
+        "as 1x64x56x56,64,3x3,s1,p1,g1,d1 (input, output channels, kernel ...; *2 for two such layers changes nothing here), "
+        f"or one of {', '.join(NETWORKS)} (default: {', '.join(USUAL)})"
     )
     tune.add_argument("shape", nargs="*", metavar="SHAPE", help=shape)
     tune.add_argument("--layout", choices=("NCHW", "NHWC"), default="NCHW", help="the order in memory (default: %(default)s)")
