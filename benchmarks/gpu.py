@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last, so that an installed numbaconv comes first
 
 from benchmarks.gpu_check import asked_for, check, dtype_of, rms, rms_bound, said, to_torch
 from benchmarks.layers import BATCHES, LAYERS

@@ -1,0 +1,33 @@
+"""The most memory that a process had, Python, Numba and the arrays among it: beside that of one that computed nothing."""
+
+import multiprocessing
+
+from benchmarks.common import LAYOUTS, forward, operands, pin, some
+from benchmarks.layers import LAYERS
+
+QUICK = ("corr2d.multi_in_out", "resnet50.2.3x3", "vgg16.1.3x3")
+
+
+class Memory:
+    """Bytes of a process that computed one layer, on all threads."""
+
+    params = (some(QUICK, LAYERS), LAYOUTS)
+    param_names = ("layer", "layout")
+
+    def setup(self, layer, layout):
+        """A child compiles the kernels, so that what the compiler takes is in no figure."""
+        pin("all")
+        self.function, self.operator = forward(LAYERS[layer])
+        self.x, self.weight, self.options = operands(LAYERS[layer], layout)
+        child = multiprocessing.get_context("fork").Process(target=self.peakmem_prepared, args=(layer, layout))
+        child.start()
+        child.join()
+
+    def peakmem_operands(self, layer, layout):
+        pass
+
+    def peakmem_functional(self, layer, layout):
+        self.function(self.x, self.weight, **self.options)
+
+    def peakmem_prepared(self, layer, layout):
+        self.operator(self.weight, **self.options)(self.x)
