@@ -2,13 +2,13 @@
 
 import numbaconv as nc
 from benchmarks.common import LAYOUTS, THREADS, calls, forward, numbers, once, operands, output_shape, pin, some
-from benchmarks.layers import FORWARD, LAYERS, TRANSPOSED
+from benchmarks.layers import LAYERS, TRANSPOSED
 
 
 class Transposed:
     """Seconds of one call, warm."""
 
-    params = (some(("up.2x2.s2", "up.4x4.s2", "up.3x3"), TRANSPOSED), LAYOUTS, THREADS)
+    params = (some(("up.2x2.s2", "up.4x4.s2"), TRANSPOSED), LAYOUTS, THREADS)
     param_names = ("layer", "layout", "threads")
 
     @once
@@ -31,13 +31,13 @@ class Transposed:
 class Gradients:
     """Seconds of one call, warm, beside the forward one."""
 
-    params = (some(("resnet50.2.3x3", "resnet50.3.3x3.s2", "mobilenetv2.dw2.s2"), LAYERS), THREADS)
+    params = (some(("resnet50.2.3x3", "resnet50.3.3x3.s2"), LAYERS), THREADS)
     param_names = ("layer", "threads")
 
     @once
     def setup(self, layer, threads):
         pin(threads)
-        problem = FORWARD[layer]
+        problem = LAYERS[layer]
         function, _ = forward(problem)
         x, weight, options = operands(problem)
         slope = numbers(output_shape(problem))

@@ -6,7 +6,10 @@ import numbaconv as nc
 from benchmarks.common import LAYOUTS, calls, medians, once, operands, pin, some
 from benchmarks.layers import LAYERS
 
-DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "int8", "int16", "int32", "int64")
+DTYPES = some(
+    ("float32", "float64", "float16", "int8", "complex64"),
+    ("float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "complex64", "complex128"),
+)
 
 
 def dtype_of(name):

@@ -11,7 +11,6 @@ import numbaconv as nc
 
 FULL = os.environ.get("NUMBACONV_BENCH") == "full"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-THREADS = ("one", "all")
 LAYOUTS = ("channels first", "channels last")
 LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 SAMPLE = 0.01  # seconds of calls that make one sample
@@ -21,6 +20,9 @@ PAUSE = 0.05  # seconds for another library's threads, which spin after a call, 
 def some(quick, everything):
     """Return the parameters of the quick set, or everything with ``NUMBACONV_BENCH=full``."""
     return tuple(everything if FULL else quick)
+
+
+THREADS = some(("all",), ("one", "all"))
 
 
 def once(setup):
