@@ -3,7 +3,7 @@
 import numpy as np
 
 import numbaconv as nc
-from benchmarks.common import LAYOUTS, calls, medians, once, operands, pin, some
+from benchmarks.common import LAYOUTS, calls, medians, once, operands, pin, rounded, some
 from benchmarks.layers import LAYERS
 
 DTYPES = some(
@@ -47,6 +47,6 @@ class Dtypes:
 
     def track_times_float32(self, layer, dtype):
         ours, float32 = medians(self.call, self.prepared(layer, np.dtype(np.float32)))
-        return ours / float32
+        return rounded(ours / float32)
 
     track_times_float32.unit = "times float32's time"

@@ -15,6 +15,7 @@ from benchmarks.common import (
     operands,
     pin,
     rms_error,
+    rounded,
     some,
 )  # fmt: skip
 from benchmarks.layers import LAYERS
@@ -52,7 +53,7 @@ class Peak:
         self.gflops = peak(pin(threads))
 
     def track_fma_peak(self, threads):
-        return self.gflops
+        return rounded(self.gflops)
 
     track_fma_peak.unit = "GFLOP/s"
 
@@ -70,7 +71,7 @@ class Share:
 
     def track_share_of_fma_peak(self, layer, layout, threads):
         [seconds] = medians(self.call)
-        return 100 * flops(LAYERS[layer]) / seconds * 1e-9 / self.peak
+        return rounded(100 * flops(LAYERS[layer]) / seconds * 1e-9 / self.peak)
 
     track_share_of_fma_peak.unit = "% of the FMA peak"
 
@@ -94,7 +95,7 @@ class Peers:
 
     def track_times_peer(self, layer, peer, layout, threads):
         ours, theirs = medians(self.call, self.peer, pause=PAUSE)
-        return ours / theirs
+        return rounded(ours / theirs)
 
     track_times_peer.unit = "times the peer's time"
 
@@ -111,6 +112,6 @@ class Errors:
         result = prepared(layer, layout)()
         x, weight, _ = operands(LAYERS[layer])
         result = result if layout == "channels first" else result.transpose(0, 3, 1, 2)
-        return rms_error(result, in_float64(LAYERS[layer], x, weight))
+        return rounded(rms_error(result, in_float64(LAYERS[layer], x, weight)))
 
     track_rms_error.unit = "relative to float64"

@@ -117,6 +117,11 @@ def medians(*functions, rounds=9, pause=0.0):
     return np.median(times, axis=0).tolist()
 
 
+def rounded(value):
+    """To four digits: the others are noise."""
+    return float(f"{value:.4g}")
+
+
 def rms_error(result, exact):
     """The root of the mean squared error, relative to that of the exact numbers."""
     return float(np.sqrt(np.mean((result - exact) ** 2) / np.mean(exact**2)))
