@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numbaconv
 from numbaconv import tuning
+from numbaconv.bench import arguments as bench
 from numbaconv.demo import run as run_demo
 from numbaconv.dispatch import in_seconds
 from numbaconv.measure import Comparison, problem, report, tune
@@ -119,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--clear", action="store_true", help="forget all that was measured before")
     tune.add_argument("--list", action="store_true", help="print what is known of this machine")
     tune.set_defaults(command=_tune)
+
+    bench.add(commands)
     return parser
 
 

@@ -113,6 +113,15 @@ class Layer:
         """How many spatial axes it has."""
         return len(self.input) - 2
 
+    @property
+    def word(self) -> str:
+        """The one that it is written as, without how often."""
+        options = {letter: self.options.get(name, 1) for letter, name in _OPTIONS.items()}
+        given = {**options, "p": self.options.get("padding", 0)}
+        sizes = {letter: size if isinstance(size, tuple) else (size,) for letter, size in given.items()}
+        said = [letter + _written(size) for letter, size in sizes.items() if set(size) != {letter != "p"}]
+        return ",".join([_written(self.input), str(self.weight[0]), _written(self.weight[2:]), *said])
+
 
 def layers(text: str) -> list[Layer]:
     """Return the layers of a network, by its name, or the one that is written as ``"1x64x56x56,64,3x3,s1,p1,g1,d1*1"``.
@@ -145,6 +154,10 @@ def _layer(text: str) -> Layer:
     groups = options.pop("groups", (1,))[0]
     weight = (int(match[2]), input[1] // groups, *kernel)
     return Layer(input, weight, {**options, "groups": groups}, int(match[5] or 1))
+
+
+def _written(size: Size) -> str:
+    return "x".join(map(str, size))
 
 
 def _numbers(text: str) -> Size:

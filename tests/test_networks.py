@@ -64,3 +64,13 @@ def test_a_word_may_say_how_often():
 
 def test_the_selection_is_28_problems():
     assert len({measure.problem(layer) for layer in layers("selection")}) == len(layers("selection")) == 28
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_layers_say_the_word_that_they_are_written_as(network):
+    written = [word.partition("*")[0] for word in NETWORKS[network].split()]
+    assert [layer.word for layer in layers(network)] == written
+
+
+def test_words_name_no_defaults():
+    assert layers("2x4x9,8,3,s1,p0,d2,g4*3")[0].word == "2x4x9,8,3,d2,g4"
