@@ -31,8 +31,9 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # last, so that an installed numbaconv comes first
 
-from benchmarks.gpu_check import asked_for, check, dtype_of, rms, rms_bound, said, to_torch
+from benchmarks.gpu_check import asked_for, check, dtype_of, rms, rms_bound, to_torch
 from benchmarks.layers import BATCHES, LAYERS
+from numbaconv.bench.cuda import replayed, said, turns
 
 ALL = {**LAYERS, **BATCHES}
 PRECISIONS = ("ieee", "tf32", "f16", "bf16")
@@ -81,40 +82,9 @@ class Row:
 # ---------------------------------------------------------------- how fast
 
 
-def replayed(call: Callable[[], Any]) -> Callable[[], Any]:
-    """Return the replay of a call, or the call itself where it cannot be captured."""
-    import torch
-
-    for _ in range(3):
-        call()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            call()
-    except Exception as failure:
-        print(f"    not captured: {said(failure)}", flush=True)
-        torch.cuda.synchronize()
-        return call
-    return graph.replay
-
-
 def in_turns(calls: list[Callable[[], Any]], flush: Any, rounds: int) -> list[Times]:
     """Time calls one after the other, so many rounds, each after the L2 cache was overwritten."""
-    import torch
-
-    calls = [replayed(call) for call in calls]
-    found: list[list[float]] = [[] for _ in calls]
-    for turn in range(rounds):
-        order = list(enumerate(calls))
-        for number, call in order[turn % len(order) :] + order[: turn % len(order)]:
-            flush.zero_()
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            start.record()
-            call()
-            end.record()
-            torch.cuda.synchronize()
-            found[number].append(start.elapsed_time(end))
+    found = turns([replayed(call, partial(print, flush=True)) for call in calls], flush, rounds)
     return [Times(*(float(q) for q in np.quantile(times, (0.5, 0.25, 0.75)))) for times in found]
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from numbaconv.bench.cuda import said
+
 GRID = [
     ((2, 16, 56, 57), (32, 16, 3, 3), {"padding": 1}),
     ((2, 64, 14, 14), (70, 64, 1, 1), {}),
@@ -92,8 +94,3 @@ def check(precision: str, deadline: float) -> list[str]:
                 line += "  WRONG"
             print(f"  {line}", flush=True)
     return wrong
-
-
-def said(failure: Exception) -> str:
-    """An exception on one line."""
-    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:160]}"

@@ -1,1 +1,1 @@
-"""``numbaconv bench``: convolutions beside other libraries, in turns, with their noise. Nothing but the command line imports it."""
+"""``numbaconv bench``: convolutions beside other libraries, in turns, with their noise. Only the command line imports it."""

@@ -22,9 +22,8 @@ def add(commands: Any) -> None:
         help="measure this machine: numbaconv beside other libraries",
         description="Each library has a process of its own; they take turns in short blocks. See docs/benchmarking.md.",
     )
-    shape = (
-        f"as 1x64x56x56,64,3x3,s1,p1,g1,d1 (input, output channels, kernel ...), or one of {', '.join(NETWORKS)} (default: {DEFAULT})"
-    )
+    networks = f"one of {', '.join(NETWORKS)} (default: {DEFAULT})"
+    shape = f"as 1x64x56x56,64,3x3,s1,p1,g1,d1 (input, output channels, kernel ...), or {networks}"
     bench.add_argument("shape", nargs="*", metavar="NETWORK|SHAPE", help=shape)
     bench.add_argument("--peers", metavar="NAME,NAME", help=f"of {', '.join(PEERS)} (default: those that are installed)")
     bench.add_argument("--threads", type=_at_least(int, 1), help="of every library (default: all cores that may be used)")

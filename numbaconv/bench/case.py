@@ -12,7 +12,7 @@ from numbaconv import dtypes
 from numbaconv.networks import Layer
 from numbaconv.options import Size, per_axis
 
-__all__ = ["Case", "Failure", "Prepared", "Unable", "number_type"]
+__all__ = ["Case", "Failure", "Prepared", "UnableError", "number_type"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Prepared:
         self.call, self.result, self.note, self.kept = call, result, note, kept
 
 
-class Unable(Exception):
+class UnableError(Exception):
     """Why a library does not take a layer: a sentence."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from numbaconv import cpu, cuda
+from numbaconv.bench import cuda as on_gpu
 from numbaconv.bench import machine, plot, record, tables
 from numbaconv.bench.arguments import DEFAULT
 from numbaconv.bench.case import Case, Failure, number_type
@@ -51,6 +52,8 @@ def run(options: argparse.Namespace) -> None:
         _show(record.read(options.source), options)
         return
     cases, networks = _asked(options)
+    if options.backend == "cuda":
+        on_gpu.check()
     document = Document(
         command=shlex.join(["numbaconv", *sys.argv[1:]]),
         settings=_settings(options),
@@ -60,9 +63,7 @@ def run(options: argparse.Namespace) -> None:
         networks=networks,
     )
     if options.backend == "cuda":
-        from numbaconv.bench.cuda import measure_all
-
-        measuring = measure_all(document, cases)
+        measuring = on_gpu.measure_all(document, cases)
     else:
         measuring = _measure_all(document, cases, options)
     _watch(measuring, document, len(cases))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -14,16 +15,16 @@ __all__ = ["exact", "relative_error"]
 def exact(case: Case) -> np.ndarray:
     """Return a layer's result in float64 (complex128 for complex numbers), channels first."""
     x, weight = case.operands()
-    wide = np.complex128 if x.dtype.kind == "c" else np.float64
+    wide: Any = np.complex128 if x.dtype.kind == "c" else np.float64
     batch, outs, *space = case.output_shape
     padded = np.pad(x.astype(wide), ((0, 0), (0, 0), *((p, p) for p in case.padding)))
     grouped = weight.astype(wide).reshape(case.groups, outs // case.groups, *weight.shape[1:])
-    total = np.zeros((batch, case.groups, outs // case.groups, math.prod(space)), wide)
+    total: Any = np.zeros((batch, case.groups, outs // case.groups, math.prod(space)), wide)
     for tap in np.ndindex(*case.kernel):
         axes = zip(tap, case.dilation, case.stride, space, strict=True)
-        window = tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in axes)
-        read = padded[(..., *window)].reshape(batch, case.groups, -1, math.prod(space))
-        total += grouped[(..., *tap)] @ read
+        window: Any = (Ellipsis, *(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in axes))
+        read = padded[window].reshape(batch, case.groups, -1, math.prod(space))
+        total += grouped[(Ellipsis, *tap)] @ read
     return total.reshape(case.output_shape)
 
 

@@ -13,7 +13,7 @@ from numbaconv.bench.libraries import LIBRARIES
 from numbaconv.bench.record import Record
 from numbaconv.bench.worker import Block, Worker
 
-__all__ = ["measure"]
+__all__ = ["WRONG", "measure"]
 
 WRONG = 0.03  # relative to the result: above what sums in bfloat16 are off by
 

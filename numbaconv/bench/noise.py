@@ -44,7 +44,7 @@ class Ratio(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """ "+" where we are faster, "-" slower; "~" where the noise hides which, "?" where the noise is not known."""
+        """Whether we are faster, ``+``, or slower, ``-``; ``~`` where the noise hides which, ``?`` where it is not known."""
         if math.isnan(self.noise):
             return "?"
         if abs(math.log(self.value)) <= math.log1p(self.noise):

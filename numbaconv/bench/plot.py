@@ -49,23 +49,23 @@ def draw(document: Document, path: Path) -> None:
     from matplotlib import pyplot
 
     bars = _bars(document)
-    style = {"svg.fonttype": "none", "svg.hashsalt": "numbaconv", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "numbaconv",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with mpl.rc_context(style):
         height = max(6.0, 1.8 + 0.21 * len(bars))
         figure, (left, right) = pyplot.subplots(1, 2, figsize=(15, height), width_ratios=(1.25, 1), layout="constrained")
         numbers = {record.layer: number for number, record in enumerate(document.records, 1)}
         _roofline(left, document, measured, numbers)
         _ratios(right, bars)
-        figure.suptitle(_title(document), fontsize=11)
+        figure.suptitle(f"{document.machine.get('gpu', document.machine['cpu'])}: {document.how}", fontsize=11)
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None  # so that equal results are equal files
         figure.savefig(path, dpi=130, metadata=metadata)
         pyplot.close(figure)
-
-
-def _title(document: Document) -> str:
-    settings = document.settings
-    threads = "one thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
-    return f"{document.machine['cpu']}: {settings['dtype']}, {settings['layout']}, {settings['mode']}, {threads}"
 
 
 # ---------------------------------------------------------------- the roofline
@@ -80,8 +80,8 @@ def _roofline(axis: Any, document: Document, measured: list[Record], numbers: di
     peak = document.roofs.peak if document.roofs else None
     axis.set_xlim(min(intensities) / 2, max(intensities) * 2)
     axis.set_ylim(min(speeds) / 2, max(speeds + ([peak] if peak else [])) * 2)
-    for which in (axis.xaxis, axis.yaxis):
-        which.set_major_formatter("{x:g}")
+    _ticks(axis.xaxis, axis.get_xlim())
+    _ticks(axis.yaxis, axis.get_ylim())
     axis.grid(which="major", color="#eeeeee", zorder=0)
     axis.set_xlabel("arithmetic intensity, flops a byte of input, weight and result")
     axis.set_ylabel("GFLOP/s by the definition")
@@ -99,10 +99,15 @@ def _roofs(axis: Any, bandwidths: dict[str, float], peak: float | None) -> None:
     for (level, speed), style in zip(bandwidths.items(), (":", "--", "-"), strict=False):
         axis.plot(x, np.minimum(speed * x, peak or math.inf), color="#333333", linestyle=style, linewidth=1, zorder=1)
         at = max(low * 1.05, bottom * 1.15 / speed)
-        axis.annotate(f"{level}: {speed:.0f} GB/s", (at, speed * at), (7, -2), textcoords="offset points", fontsize=7)
+        axis.annotate(
+            f"{level}: {speed:.0f} GB/s",
+            (at, min(speed * at, 0.8 * (peak or math.inf))),
+            (7, -2),
+            textcoords="offset points",
+            fontsize=7,
+        )
     if peak:
-        place = dict(ha="right", va="bottom", fontsize=7)
-        axis.text(high * 0.97, peak * 1.02, f"bare microkernel: {peak:.0f} GFLOP/s", **place)
+        axis.text(high * 0.97, peak * 1.02, f"bare microkernel: {peak:.0f} GFLOP/s", ha="right", va="bottom", fontsize=7)
 
 
 def _points(axis: Any, points: list[tuple[Record, float, float]], numbers: dict[str, int]) -> None:
@@ -134,7 +139,7 @@ def _bars(document: Document) -> list[tuple[str, Ratio | None]]:
 def _ratios(axis: Any, bars: list[tuple[str, Ratio | None]]) -> None:
     drawn = [(place, label, found) for place, (label, found) in enumerate(bars) if found is not None]
     axis.set_yticks(range(len(bars)), [label for label, _ in bars], fontsize=7)
-    axis.set_ylim(len(bars) - 0.4, -0.6)
+    axis.set_ylim(max(len(bars), 12) - 0.4, -0.6)
     axis.set_title("Time of the fastest peer over numbaconv's; the whisker is the noise", fontsize=9)
     if not drawn:
         axis.text(0.5, 0.5, "no peer was measured", ha="center", transform=axis.transAxes)
@@ -145,27 +150,29 @@ def _ratios(axis: Any, bars: list[tuple[str, Ratio | None]]) -> None:
             places, values = [place for place, _ in some], [found.value for _, found in some]
             widths = [value - 1 for value in values]
             axis.barh(places, widths, 0.7, left=1, color=colour, label=MEANING[verdict], zorder=2)
-            noises = [0 if math.isnan(found.noise) else found.value * found.noise for _, found in some]
-            lower = [min(n, 0.9 * v) for n, v in zip(noises, values, strict=True)]
+            noises = [0.0 if math.isnan(found.noise) else found.value * found.noise for _, found in some]
+            lower = [value - value**2 / (value + n) for value, n in zip(values, noises, strict=True)]  # as far on a log axis
             axis.errorbar(values, places, xerr=[lower, noises], fmt="none", ecolor="#333333", elinewidth=0.8, zorder=3)
     ends = [(found.value, 0 if math.isnan(found.noise) else found.noise) for _, _, found in drawn]
     low, high = min(v / (1 + n) for v, n in ends), max(v * (1 + n) for v, n in ends)
     axis.set_xscale("log")
     axis.set_xlim(min(0.8, low / 1.05), max(1.25, high * 1.6))
-    _ticks(axis)
+    _ticks(axis.xaxis, axis.get_xlim())
     axis.axvline(1, color="#333333", linewidth=0.8, zorder=4)
     for place, _, found in drawn:
         end = max(1, found.value * (1 + (0 if math.isnan(found.noise) else found.noise)))
         axis.annotate(f"{found.value:.2f} {found.peer}", (end, place), (3, -2.5), textcoords="offset points", fontsize=6.5)
     axis.grid(axis="x", color="#eeeeee", zorder=0)
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.04), ncols=4, fontsize=8, frameon=False)
 
 
-def _ticks(axis: Any) -> None:
+def _ticks(axis: Any, limits: tuple[float, float]) -> None:
+    """Round numbers along a logarithmic axis, few if it is long."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    low, high = axis.get_xlim()
-    steps = [m * 10.0**e for e in range(-3, 6) for m in (1, 1.5, 2, 3, 5)]
-    axis.xaxis.set_major_locator(FixedLocator([s for s in steps if low <= s <= high]))
-    axis.xaxis.set_minor_locator(NullLocator())
-    axis.xaxis.set_major_formatter("{x:g}")
+    low, high = limits
+    steps = (1, 1.5, 2, 3, 5) if high < 20 * low else (1, 2, 5) if high < 2000 * low else (1,)
+    ticks = [step * 10.0**power for power in range(-6, 9) for step in steps]
+    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")

@@ -1,7 +1,7 @@
 """What was measured, as one document: layer by layer all blocks, and what they depend on. Its file is JSON.
 
-docs/benchmarking.md describes the format. What follows from the blocks is written too, for those who read the file by other means,
-and computed anew by :func:`read`.
+docs/benchmarking.md describes the format. What follows from the blocks is written too, for other readers; :func:`read`
+computes it anew.
 """
 
 from __future__ import annotations
@@ -95,6 +95,13 @@ class Document:
     interrupted: bool = False
 
     @property
+    def how(self) -> str:
+        """What was asked for, in words."""
+        settings = self.settings
+        place = "CUDA" if settings["backend"] == "cuda" else f"threads: {settings['threads']}"
+        return f"{settings['dtype']}, {settings['layout']}, {settings['mode']}, {place}"
+
+    @property
     def names(self) -> list[str]:
         """The libraries that were measured, ours last."""
         found = dict.fromkeys(name for record in self.records for name in record.blocks)
@@ -119,7 +126,8 @@ class Document:
         records = {record.layer: record for record in self.records}
         whole = {title: counts for title, counts in self.networks.items() if counts.keys() <= records.keys()}
         return {
-            title: noise.total([records[word].blocks for word in counts], list(counts.values())) for title, counts in whole.items()
+            title: noise.total([records[word].blocks for word in counts], list(counts.values()))
+            for title, counts in whole.items()
         }
 
 
@@ -212,6 +220,6 @@ def _check(document: Document) -> None:
     speeds = [] if document.roofs is None else [*document.roofs.tiles.values(), *document.roofs.bandwidths.values()]
     if not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in speeds):
         raise ValueError("the roofs are not positive numbers")
-    for name in ("threads", "dtype", "layout", "mode"):
+    for name in ("threads", "dtype", "layout", "mode", "backend"):
         document.settings[name]
     document.machine["cpu"]

@@ -106,7 +106,8 @@ def _on_a_page(count: int, dtype: np.dtype) -> np.ndarray:
 
 def _fastest(function: Callable[[], Any], seconds: float) -> float:
     """The least seconds of a call: a roof is what the machine does when nothing else disturbs it."""
-    times, end = [], time.perf_counter() + seconds
+    times: list[float] = []
+    end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         start = time.perf_counter()
         function()

@@ -1,4 +1,4 @@
-"""Documents as tables: cells of text, for the terminal and for Markdown. No time stands without its spread, no ratio without its noise."""
+"""Documents as tables of text, for the terminal and for Markdown. No time is without its spread, no ratio without its noise."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numbaconv.bench.record import Document, Record
 __all__ = ["HOW_TO_READ", "about", "layer_rows", "markdown", "reasons", "short_rows", "summary", "total_rows"]
 
 HOW_TO_READ = (
-    "Times are medians of blocks ± half the range between their quartiles. A ratio is the fastest peer's time over numbaconv's ± its "
-    "noise: + numbaconv is faster, - slower, ~ a tie within the noise, ? noise unknown (3 rounds at least). "
+    "Times are medians of blocks ± half the range between their quartiles. A ratio is the fastest peer's time over numbaconv's "
+    "± its noise: + numbaconv is faster, - slower, ~ a tie within the noise, ? noise unknown (3 rounds at least). "
     "Errors are rms, relative to float64."
 )
 Rows = list[list[str]]
@@ -24,7 +24,10 @@ def layer_rows(document: Document) -> Rows:
     """Return the heading and a row for each layer, with the times of all libraries."""
     names = document.names
     heading = ["layer", "algorithm", *(f"{name}, us" for name in names), "GFLOP/s", "ratio", "best peer", "error", "best peer's"]
-    return [heading, *([r.layer, _algorithm(r), *(_time(r, name) for name in names), *_ending(document, r)] for r in document.records)]
+    return [
+        heading,
+        *([r.layer, _algorithm(r), *(_time(r, name) for name in names), *_ending(document, r)] for r in document.records),
+    ]
 
 
 def short_rows(document: Document) -> Rows:
@@ -93,8 +96,7 @@ def about(document: Document) -> list[str]:
 
 def markdown(document: Document) -> str:
     """Return all of it as a page."""
-    settings = document.settings
-    title = f"# {OURS} beside its peers: {', '.join(str(settings[n]) for n in ('mode', 'layout', 'dtype'))}, threads: {settings['threads']}"
+    title = f"# {OURS} beside its peers: {document.how}"
     parts = [title, f"`{document.command}`", _list(about(document)), HOW_TO_READ, _table(layer_rows(document), 2)]
     if len(total_rows(document)) > 1:
         parts.append(_table(total_rows(document), 1))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from numbaconv.bench.case import Case, Failure, Prepared, Unable
+from numbaconv.bench.case import Case, Failure, Prepared, UnableError
 from numbaconv.bench.libraries import prepare, version
 from numbaconv.bench.roofs import Roofs, measure_roofs
 
@@ -110,7 +110,7 @@ def serve(connection: Any, name: str) -> None:
             answer = served.answer(request)
         except Exception as error:
             said = " ".join(str(error).split())[:300]
-            answer = Failure(said if isinstance(error, Unable) else f"{type(error).__name__}: {said}")
+            answer = Failure(said if isinstance(error, UnableError) else f"{type(error).__name__}: {said}")
         connection.send(answer)
 
 

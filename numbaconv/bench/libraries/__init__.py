@@ -55,7 +55,7 @@ def prepare(name: str, case: Case) -> Prepared:
 
     Raises
     ------
-    Unable
+    UnableError
         If it does not take the layer.
     """
     library = LIBRARIES[name]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable, number_type
+from numbaconv.bench.case import Case, Prepared, UnableError, number_type
 
 __all__ = ["prepare"]
 
@@ -51,4 +51,4 @@ def _keep_on_cores(threads: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     elif threads != os.cpu_count():
-        raise Unable("JAX's threads cannot be set, nor can the process be kept on some cores by this system")
+        raise UnableError("JAX's threads cannot be set, nor can the process be kept on some cores by this system")

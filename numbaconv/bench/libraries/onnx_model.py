@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from numbaconv.bench.case import Case
@@ -21,7 +23,7 @@ def onnx_model(case: Case) -> bytes:
 
     x, weight = case.operands()
     operator = "ConvInteger" if x.dtype.kind in "iu" else "Conv"
-    options = {"strides": case.stride, "pads": case.padding * 2, "dilations": case.dilation, "group": case.groups}
+    options: dict[str, Any] = {"strides": case.stride, "pads": case.padding * 2, "dilations": case.dilation, "group": case.groups}
     node = helper.make_node(operator, ["x", "w"], ["y"], kernel_shape=case.kernel, **options)
     kinds = (helper.np_dtype_to_tensor_dtype(dtype) for dtype in (x.dtype, result_type(case)))
     shapes = (x.shape, case.output_shape)

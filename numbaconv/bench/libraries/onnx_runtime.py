@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable
+from numbaconv.bench.case import Case, Prepared, UnableError
 from numbaconv.bench.libraries.onnx_model import onnx_model, result_type
 
 __all__ = ["prepare"]
@@ -17,9 +17,9 @@ def prepare(case: Case) -> Prepared:
     import onnxruntime as ort
 
     if case.mode == "functional":
-        raise Unable("onnxruntime packs the weight beforehand")
+        raise UnableError("onnxruntime packs the weight beforehand")
     if case.dtype not in TAKES:
-        raise Unable(f"onnxruntime convolves {', '.join(TAKES)} on CPUs, not {case.dtype}")
+        raise UnableError(f"onnxruntime convolves {', '.join(TAKES)} on CPUs, not {case.dtype}")
     settings = ort.SessionOptions()
     settings.intra_op_num_threads, settings.inter_op_num_threads = case.threads, 1
     session = ort.InferenceSession(onnx_model(case), settings, providers=["CPUExecutionProvider"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable
+from numbaconv.bench.case import Case, Prepared, UnableError
 from numbaconv.bench.libraries.onnx_model import onnx_model
 
 __all__ = ["prepare"]
@@ -22,7 +22,7 @@ def prepare(case: Case) -> Prepared:
     import cv2
 
     if case.ndim != 2:
-        raise Unable("OpenCV is measured on images, of two spatial axes")
+        raise UnableError("OpenCV is measured on images, of two spatial axes")
     cv2.setNumThreads(case.threads)
     return _by_filter2d(case) if _is_filter(case) else _by_dnn(case)
 
@@ -39,7 +39,7 @@ def _by_filter2d(case: Case) -> Prepared:
     import cv2
 
     if case.dtype not in ("float32", "float64"):
-        raise Unable(f"OpenCV's filter2D is measured in float32 and float64, not in {case.dtype}")
+        raise UnableError(f"OpenCV's filter2D is measured in float32 and float64, not in {case.dtype}")
     x, weight = case.operands()
     starts = [k // 2 - p for k, p in zip(case.kernel, case.padding, strict=True)]
     inside = tuple(slice(a, a + n) for a, n in zip(starts, case.output_shape[2:], strict=True))
@@ -58,9 +58,9 @@ def _by_dnn(case: Case) -> Prepared:
     import cv2
 
     if case.dtype != "float32":
-        raise Unable(f"OpenCV's dnn is measured in float32, not in {case.dtype}")
+        raise UnableError(f"OpenCV's dnn is measured in float32, not in {case.dtype}")
     if case.mode == "functional":
-        raise Unable("OpenCV's dnn packs the weight beforehand")
+        raise UnableError("OpenCV's dnn packs the weight beforehand")
     net = cv2.dnn.readNetFromONNX(np.frombuffer(onnx_model(case), np.uint8))
     x = case.operands()[0]
 

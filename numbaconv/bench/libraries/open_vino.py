@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable
+from numbaconv.bench.case import Case, Prepared, UnableError
 
 __all__ = ["prepare"]
 
@@ -17,9 +17,9 @@ def prepare(case: Case) -> Prepared:
     from openvino import opset13 as ops
 
     if case.mode == "functional":
-        raise Unable("OpenVINO packs the weight beforehand")
+        raise UnableError("OpenVINO packs the weight beforehand")
     if case.dtype not in PRECISIONS:
-        raise Unable(f"OpenVINO is asked for {' and '.join(PRECISIONS)} here, not {case.dtype}")
+        raise UnableError(f"OpenVINO is asked for {' and '.join(PRECISIONS)} here, not {case.dtype}")
     x, weight = case.operands()
     data = ops.parameter(x.shape, x.dtype.type, name="x")
     options = list(case.stride), list(case.padding), list(case.padding), list(case.dilation)

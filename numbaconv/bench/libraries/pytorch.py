@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable
+from numbaconv.bench.case import Case, Prepared, UnableError
 from numbaconv.options import per_axis
 
 __all__ = ["prepare", "prepare_channels_last", "tensor"]
@@ -19,7 +19,7 @@ def prepare(case: Case, memory_format: str = "contiguous_format") -> Prepared:
     import torch
 
     if case.dtype in WRAPS:
-        raise Unable(f"PyTorch sums {case.dtype} in {case.dtype}, and not in as many bits as the sums need")
+        raise UnableError(f"PyTorch sums {case.dtype} in {case.dtype}, and not in as many bits as the sums need")
     torch.set_num_threads(case.threads)
     torch.set_grad_enabled(False)
     x, weight = (tensor(a).contiguous(memory_format=getattr(torch, memory_format)) for a in case.operands())
@@ -39,7 +39,7 @@ def prepare(case: Case, memory_format: str = "contiguous_format") -> Prepared:
 def prepare_channels_last(case: Case) -> Prepared:
     """Return a layer with channels last in memory."""
     if case.ndim == 1:
-        raise Unable("PyTorch has no channels-last order for one spatial axis")
+        raise UnableError("PyTorch has no channels-last order for one spatial axis")
     return prepare(case, "channels_last" if case.ndim == 2 else "channels_last_3d")
 
 

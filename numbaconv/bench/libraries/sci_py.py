@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.bench.case import Case, Prepared, Unable
+from numbaconv.bench.case import Case, Prepared, UnableError
 
 __all__ = ["prepare"]
 
@@ -22,13 +22,13 @@ def prepare(case: Case) -> Prepared:
     from scipy import ndimage, signal
 
     if case.dtype not in TAKES:
-        raise Unable(f"SciPy filters {', '.join(TAKES)} here, not {case.dtype}")
+        raise UnableError(f"SciPy filters {', '.join(TAKES)} here, not {case.dtype}")
     if max(case.stride + case.dilation) > 1:
-        raise Unable("SciPy has no stride and no dilation")
+        raise UnableError("SciPy has no stride and no dilation")
     x, weight = case.operands()
     calls = x.shape[0] * weight.shape[0] * weight.shape[1]
     if calls > MOST:
-        raise Unable(f"SciPy would take {calls} calls, one for each pair of channels; up to {MOST} are measured")
+        raise UnableError(f"SciPy would take {calls} calls, one for each pair of channels; up to {MOST} are measured")
     ways = {f"signal, {method}": partial(signal.correlate, mode="valid", method=method) for method in ("direct", "fft")}
     computed = {name: partial(_convolve, way, case, x, weight, case.padding) for name, way in ways.items()}
     if all(k == 2 * p + 1 for k, p in zip(case.kernel, case.padding, strict=True)):
