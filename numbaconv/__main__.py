@@ -75,6 +75,12 @@ def _tune(options: argparse.Namespace) -> None:
             print(f"{name}: {', '.join(f'{algorithm} {in_seconds(s)}' for algorithm, s in seconds.items())}")
 
 
+def _bench(options: argparse.Namespace) -> None:
+    from numbaconv.bench.command import run  # by itself: it brings what only measurements need
+
+    run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="numbaconv", description=numbaconv.__doc__)
     parser.add_argument("--version", action="version", version=f"numbaconv {numbaconv.__version__}")
@@ -121,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--list", action="store_true", help="print what is known of this machine")
     tune.set_defaults(command=_tune)
 
-    bench.add(commands)
+    bench.add(commands).set_defaults(command=_bench)
     return parser
 
 

@@ -15,9 +15,9 @@ __all__ = ["DEFAULT", "add"]
 DEFAULT = "selection"
 
 
-def add(commands: Any) -> None:
-    """Add the command to a command line."""
-    bench = commands.add_parser(
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Add the command to a command line, and return its parser."""
+    bench: argparse.ArgumentParser = commands.add_parser(
         "bench",
         help="measure this machine: numbaconv beside other libraries",
         description="Each library has a process of its own; they take turns in short blocks. See docs/benchmarking.md.",
@@ -41,13 +41,7 @@ def add(commands: Any) -> None:
     bench.add_argument("--plot", type=Path, metavar="FILE", help="draw a roofline and a bar for each layer: .png, .svg or .pdf")
     source = "measure nothing: print, draw and write tables from a file that --json wrote"
     bench.add_argument("--from", type=Path, metavar="FILE", dest="source", help=source)
-    bench.set_defaults(command=_run)
-
-
-def _run(options: argparse.Namespace) -> None:
-    from numbaconv.bench.command import run
-
-    run(options)
+    return bench
 
 
 def _at_least(kind: Callable[[str], Any], least: int) -> Callable[[str], Any]:

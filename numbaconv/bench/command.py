@@ -95,7 +95,11 @@ def _asked(options: argparse.Namespace) -> tuple[list[Case], dict[str, dict[str,
         if text in NETWORKS and text != DEFAULT:  # which is no network
             networks[text] = {layer.word: layer.count for layer in some}
     for word, layer in found.items():
-        if not problem(layer, options.layout, options.dtype).multiply_adds:
+        try:
+            products = problem(layer, options.layout, options.dtype).multiply_adds
+        except ValueError as error:
+            raise ValueError(f"SHAPE {word}: {error}") from None
+        if not products:
             raise bad_value("SHAPE", "a layer that has something to compute", repr(word))
     how = {name: value for name, value in _settings(options).items() if name in Case.__dataclass_fields__}
     return [Case(layer, **how) for layer in found.values()], networks
