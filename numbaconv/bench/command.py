@@ -24,6 +24,7 @@ from numbaconv.networks import NETWORKS, Layer, layers
 
 __all__ = ["run"]
 
+Step = tuple[float, str]  # how many layers are done, and what is being done
 WIDTH = 170  # columns of a table that goes to no terminal
 OF_ROOFS = 10  # blocks that each roof is measured for
 
@@ -141,15 +142,15 @@ def _import(module: str) -> Any:
 # ---------------------------------------------------------------- measuring
 
 
-def _measure_all(document: Document, cases: Sequence[Case], options: argparse.Namespace) -> Iterator[str]:
-    """Fill in a document; yield what is done, whenever it is something. The record of a layer is in it from the beginning."""
+def _measure_all(document: Document, cases: Sequence[Case], options: argparse.Namespace) -> Iterator[Step]:
+    """Fill in a document, in steps. The record of a layer is in it from the layer's first step."""
     workers: list[Worker] = []
     try:
         for name in entries(_peers(options)):
             reason = missing(name)
             worker = Worker(name, document.settings["threads"])
             workers.append(worker)
-            yield f"starting {name}"
+            yield 0, f"starting {name}"
             version = Failure(reason) if reason else worker.ask(Version())
             if isinstance(version, Failure):
                 document.skipped[name] = version.reason
@@ -158,13 +159,14 @@ def _measure_all(document: Document, cases: Sequence[Case], options: argparse.Na
             else:
                 document.versions[LIBRARIES[name].peer] = version
         if options.json or options.plot or options.markdown:
-            yield "measuring the roofs"
+            yield 0, "measuring the roofs"
             _measure_roofs(document, workers)
-        for case in cases:
+        steps = 1 + len(workers) + options.rounds
+        for number, case in enumerate(cases):
             found = Record(case.layer.word, case.flops, case.bytes)
             document.records.append(found)
-            for step in measure(found, case, workers, options.rounds, options.block):
-                yield f"{case.layer.word}: {step}"
+            for step, text in enumerate(measure(found, case, workers, options.rounds, options.block)):
+                yield number + step / steps, f"{case.layer.word}: {text}"
     finally:
         with interrupts_ignored():
             for worker in workers:
@@ -183,7 +185,7 @@ def _measure_roofs(document: Document, workers: Sequence[Worker]) -> None:
                 document.roofs = answer
 
 
-def _watch(measuring: Iterator[str], document: Document, layers: int) -> None:
+def _watch(measuring: Iterator[Step], document: Document, layers: int) -> None:
     """Let it measure, with a bar on a terminal, and a line for each layer anywhere; an interruption ends it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -195,14 +197,14 @@ def _watch(measuring: Iterator[str], document: Document, layers: int) -> None:
     try:
         with bar:
             task = bar.add_task("", total=layers)
-            for step in measuring:
+            for done, text in measuring:
                 whole = len(document.records) - 1
-                for done in document.records[told:whole]:
-                    bar.console.print(_line(document, done), markup=False)
+                for found in document.records[told:whole]:
+                    bar.console.print(_line(document, found), markup=False)
                 told = max(told, whole)
-                bar.update(task, completed=told, description=step)
-            for done in document.records[told:]:
-                bar.console.print(_line(document, done), markup=False)
+                bar.update(task, completed=done, description=text)
+            for found in document.records[told:]:
+                bar.console.print(_line(document, found), markup=False)
     except KeyboardInterrupt:
         document.interrupted = True
     finally:

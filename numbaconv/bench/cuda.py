@@ -38,8 +38,8 @@ def check() -> None:
         raise BackendUnavailableError("--backend cuda: PyTorch finds no CUDA GPU, and cuDNN is measured through it")
 
 
-def measure_all(document: Document, cases: Sequence[Case]) -> Iterator[str]:
-    """Fill in a document, and yield what is being done."""
+def measure_all(document: Document, cases: Sequence[Case]) -> Iterator[tuple[float, str]]:
+    """Fill in a document, and yield how many layers are done, and what is being done."""
     import torch
 
     document.machine["gpu"] = torch.cuda.get_device_name()
@@ -47,15 +47,14 @@ def measure_all(document: Document, cases: Sequence[Case]) -> Iterator[str]:
     torch.backends.cudnn.benchmark = True  # cuDNN chooses by measurement
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     flush = torch.empty(FLUSH, dtype=torch.uint8, device="cuda")
-    for case in cases:
+    for number, case in enumerate(cases):
         record = Record(case.layer.word, case.flops, case.bytes)
         document.records.append(record)
-        yield f"{record.layer}: preparing"
+        yield number, record.layer
         try:
             _measure(record, case, document.settings["rounds"], flush)
         except Exception as failure:  # of one layer; the others are measured
             record.failures[OURS] = str(failure) if isinstance(failure, UnableError) else said(failure)
-        yield f"{record.layer}: done"
 
 
 def _measure(record: Record, case: Case, rounds: int, flush: Any) -> None:
