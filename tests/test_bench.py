@@ -182,6 +182,12 @@ def spoilt(change):
         (spoilt(lambda d: d["networks"]["small"].update(x=0)), "count"),
         (spoilt(lambda d: d["roofs"].update(more=1)), "no result of numbaconv bench"),
         (spoilt(lambda d: d["settings"].pop("dtype")), "'dtype'"),
+        (spoilt(lambda d: d["machine"].update(caches=3)), "no result of numbaconv bench"),
+        (spoilt(lambda d: d["machine"].update(caches={"L1": "big"})), "the caches"),
+        (spoilt(lambda d: d["layers"][0].update(notes={OURS: 3})), "notes"),
+        (spoilt(lambda d: d["layers"][0].update(errors={OURS: "small"})), "no result of numbaconv bench"),
+        (spoilt(lambda d: d.update(skipped=["torch"])), "no result of numbaconv bench"),
+        (spoilt(lambda d: d.update(load=3)), "load"),
         (spoilt(lambda d: d.update(layers=[1])), "no result of numbaconv bench"),
     ],
 )
@@ -190,6 +196,7 @@ def test_files_that_are_no_results_say_what_is_wrong(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ValueError, match=r"wrong\.json") as caught:
         record.read(path)
+    assert "\n" not in str(caught.value)
     assert message in str(caught.value)
 
 

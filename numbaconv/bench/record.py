@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -210,16 +211,28 @@ def _record(layer: dict[str, Any]) -> Record:
 
 
 def _check(document: Document) -> None:
-    """Raise ValueError for numbers that no measurement gives, and TypeError for what are none."""
+    """Raise ValueError for what no measurement gives, TypeError and KeyError for what has another form."""
     for record in document.records:
-        counts = record.flops, record.bytes, *(s for times in record.blocks.values() for s in times)
-        if not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in counts):
-            raise ValueError(f"layer {record.layer!r} has times or counts that are not positive numbers")
-    if not all(isinstance(n, int) and n > 0 for counts in document.networks.values() for n in counts.values()):
-        raise ValueError("a network has a count that is not a positive int")
-    speeds = [] if document.roofs is None else [*document.roofs.tiles.values(), *document.roofs.bandwidths.values()]
-    if not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in speeds):
-        raise ValueError("the roofs are not positive numbers")
+        _positive(f"the times and counts of {record.layer!r}", record.flops, record.bytes, *chain(*record.blocks.values()))
+        _texts(f"notes and failures of {record.layer!r}", record.layer, *record.notes.values(), *record.failures.values())
+    for title, counts in document.networks.items():
+        _positive(f"the counts of {title!r}", *counts.values())
+    if document.roofs:
+        _positive("the roofs", *document.roofs.tiles.values(), *document.roofs.bandwidths.values())
+    _positive("the caches", *document.machine.get("caches", {}).values())
+    _texts("skipped and command", document.command, document.machine["cpu"], *document.skipped.values())
+    for items in (document.settings, document.versions, document.load):
+        if not isinstance(items, dict):
+            raise ValueError("settings, versions and load are to be objects")
     for name in ("threads", "dtype", "layout", "mode", "backend"):
         document.settings[name]
-    document.machine["cpu"]
+
+
+def _positive(what: str, *numbers: Any) -> None:
+    if not all(isinstance(n, (int, float)) and 0 < n < math.inf for n in numbers):
+        raise ValueError(f"{what} are to be positive numbers")
+
+
+def _texts(what: str, *texts: Any) -> None:
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{what} are to be texts")

@@ -138,7 +138,7 @@ def _some(layers: Sequence[str]) -> str:
 
 
 def _load(value: Any) -> str:
-    return "unknown" if value is None else " ".join(map(str, value))
+    return " ".join(map(str, value)) if isinstance(value, list) else "unknown"
 
 
 def _in_words(items: dict[str, Any]) -> str:
