@@ -78,7 +78,8 @@ def _roofline(axis: Any, document: Document, measured: list[Record], numbers: di
     axis.set_xscale("log")
     axis.set_yscale("log")
     peak = document.roofs.peak if document.roofs else None
-    axis.set_xlim(min(intensities) / 2, max(intensities) * 2)
+    ridge = [peak / min(document.roofs.bandwidths.values())] if document.roofs and peak else []
+    axis.set_xlim(min(intensities + ridge) / 2, max(intensities) * 2)
     axis.set_ylim(min(speeds) / 2, max(speeds + ([peak] if peak else [])) * 2)
     _ticks(axis.xaxis, axis.get_xlim())
     _ticks(axis.yaxis, axis.get_ylim())
@@ -97,11 +98,13 @@ def _roofs(axis: Any, bandwidths: dict[str, float], peak: float | None) -> None:
     x = np.geomspace(low, high, 300)
     bottom = axis.get_ylim()[0]
     for (level, speed), style in zip(bandwidths.items(), (":", "--", "-"), strict=False):
+        if peak and speed * low > 0.7 * peak:
+            continue  # flat, as far as it is seen
         axis.plot(x, np.minimum(speed * x, peak or math.inf), color="#333333", linestyle=style, linewidth=1, zorder=1)
         at = max(low * 1.05, bottom * 1.15 / speed)
         axis.annotate(
             f"{level}: {speed:.0f} GB/s",
-            (at, min(speed * at, 0.8 * (peak or math.inf))),
+            (at, speed * at),
             (7, -2),
             textcoords="offset points",
             fontsize=7,
