@@ -12,7 +12,7 @@ import pytest
 
 import numbaconv as nc
 from numbaconv.__main__ import main
-from numbaconv.bench import command, libraries, record, worker
+from numbaconv.bench import command, cuda, libraries, record, worker
 from numbaconv.bench.case import Case, Failure, UnableError
 from numbaconv.bench.exact import exact, relative_error
 from numbaconv.bench.libraries import AGAIN, LIBRARIES, OURS
@@ -184,6 +184,37 @@ def test_libraries_take_turns():
     assert "wrong" in found.failures["opencv"]
     assert found.errors["torch"] == 0
     assert steps[-1] == "round 3 of 3"
+
+
+def test_calls_on_a_gpu_take_turns(monkeypatch):
+    """On a pretended clock: the order of turns, and what is between the events, without what overwrites the cache."""
+    import torch
+
+    clock, log = [0.0], []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = clock[0]
+
+        def elapsed_time(self, end):
+            return end.at - self.at
+
+    class Flush:
+        def zero_(self):
+            clock[0] += 100
+
+    def call(name, milliseconds):
+        log.append(name)
+        clock[0] += milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    found = cuda.turns([lambda: call("a", 1), lambda: call("b", 2), lambda: call("c", 3)], Flush(), 4)
+    assert found == [[1] * 4, [2] * 4, [3] * 4]
+    assert "".join(log) == "abcbcacababc"
 
 
 # ---------------------------------------------------------------- the command line
