@@ -140,11 +140,38 @@ def test_warpgroup_gemm_assembles(tile, kind):
     assert registers * tile[0] * 128 <= 65536
 
 
+TMA_RESOURCES = {
+    ((2, 256, 4), "bf16"): (168, 199712),
+    ((2, 256, 4), "tf32"): (168, 199712),
+    ((2, 128, 4), "f16"): (104, 134176),
+    ((2, 64, 4), "bf16"): (80, 101408),
+    ((1, 128, 4), "tf32"): (104, 100384),
+    ((1, 64, 4), "f16"): (80, 67616),
+}
+
+
+@pytest.mark.parametrize(("tile", "kind"), TMA_RESOURCES)
+def test_tma_gemm_assembles(tile, kind):
+    from numbaconv.cuda.kernels.tma_gemm import tma_gemm
+    from numbaconv.cuda.tensor_map import TensorMap
+
+    args, _ = example("float32" if kind == "tf32" else "float16")
+    maps = np.zeros(1, np.int64)
+    args = *args, maps, TensorMap(maps, None), TensorMap(maps, None)
+    ptx, registers, shared = check_assembly(tma_gemm(kind, *tile), args, (9, 0, "a"))
+    most, bytes_of_block = TMA_RESOURCES[tile, kind]
+    assert registers <= most
+    assert shared == bytes_of_block <= 227 * 1024
+    assert ptx.count("wgmma.mma_async") == 4
+    assert ptx.count("cp.async.bulk.tensor.4d") == ptx.count("cp.async.bulk.tensor.3d") == 2, "before the loop and in it"
+    assert not re.search(r"(div|rem)\.[su]64", ptx)
+
+
 def test_tables_of_tiles_are_those_that_are_chosen_from():
     from numbaconv.cuda import tensor_gemm, warpgroup_gemm
 
     assert {tile for tile, _ in TENSOR_RESOURCES} == set(tensor_gemm.TILES)
-    assert {tile for tile, _ in WARPGROUP_RESOURCES} == set(warpgroup_gemm.TILES)
+    assert {tile for tile, _ in WARPGROUP_RESOURCES} == {tile for tile, _ in TMA_RESOURCES} == set(warpgroup_gemm.TILES)
 
 
 # Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.

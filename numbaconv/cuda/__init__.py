@@ -9,9 +9,10 @@ from numbaconv.cuda.memory import DEVICE as MEMORY
 from numbaconv.cuda.target import why_unavailable
 from numbaconv.cuda.tensor_gemm import TENSOR_GEMM
 from numbaconv.cuda.tiled import TILED
+from numbaconv.cuda.tma_gemm import TMA_GEMM
 from numbaconv.cuda.warpgroup_gemm import WARPGROUP_GEMM
 from numbaconv.cuda.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, WARPGROUP_GEMM, TENSOR_GEMM, WINOGRAD4, WINOGRAD2, IMPLICIT_GEMM, TILED, DIRECT)
+ALGORITHMS = (DEPTHWISE, TMA_GEMM, WARPGROUP_GEMM, TENSOR_GEMM, WINOGRAD4, WINOGRAD2, IMPLICIT_GEMM, TILED, DIRECT)

@@ -20,6 +20,7 @@ from numbaconv.cuda.geometry import Geometry, Strides
 from numbaconv.cuda.shadow import element_strides, place_of, pointer, relocated
 from numbaconv.cuda.streams import address_of
 from numbaconv.cuda.target import capability, current_device, simulated
+from numbaconv.cuda.tensor_map import WORDS, TensorMap, encoded
 from numbaconv.spec import ConvSpec
 
 __all__ = ["Launch", "Launches", "arguments", "convolve", "launch", "signature"]
@@ -30,7 +31,7 @@ GRANTED = 32 * 1024  # bytes of dynamic shared memory that a block gets unasked:
 
 
 class Launch:
-    """A kernel, its grid, and its arguments: shadows, integers, and named tuples of integers.
+    """A kernel, its grid, and its arguments: shadows, integers, named tuples of integers, and tensor maps.
 
     Threads may share it.
     """
@@ -40,8 +41,9 @@ class Launch:
         self.grid, self.block, self.shared = min(max(blocks, 1), MOST_BLOCKS), (*block, 1, 1)[:3], shared
         self.args, self._function = args, function
         words = [*_flat(args)]
-        self._words = np.array([w.ctypes.data if isinstance(w, np.ndarray) else w for w in words], np.int64)
+        self._words = np.array([_word(w) for w in words], np.int64)
         self._imagined = [(i, place) for i, w in enumerate(words) if isinstance(w, np.ndarray) and (place := place_of(w))]
+        self._maps = [(i, w) for i, w in enumerate(words) if isinstance(w, TensorMap)]
         self._pointers = self._words.ctypes.data + 8 * np.arange(len(words), dtype=np.uint64)
         self._parameters = self._pointers.ctypes.data
         self._handles: dict[int, Any] = {}
@@ -58,6 +60,8 @@ class Launch:
         with self._lock:
             for i, (region, offset) in self._imagined:
                 self._words[i] = bases[region] + offset
+            for i, (array, form) in self._maps:
+                self._words[i : i + WORDS] = encoded(form, _address(array, bases))
             (error,) = driver.cuLaunchKernel(handle, self.grid, 1, 1, *self.block, self.shared, stream, self._parameters, 0)
         if error:
             _check(error, "launching a CUDA kernel")
@@ -79,20 +83,36 @@ class Launch:
         from numba import cuda
 
         def real(arg: Any) -> Any:
-            if not isinstance(arg, np.ndarray):
-                return arg
-            place = place_of(arg)
-            return pointer(arg if place is None else relocated(arg, bases[place.region] + place.offset))
+            if isinstance(arg, TensorMap):
+                return encoded(arg.form, _address(arg.array, bases))
+            return pointer(relocated(arg, _address(arg, bases))) if isinstance(arg, np.ndarray) else arg
 
         cuda.jit(self._function)[self.grid, self.block, 0, self.shared](*map(real, self.args))
 
 
-def _flat(args: tuple) -> Iterator[np.ndarray | int]:
+def _flat(args: tuple) -> Iterator[np.ndarray | TensorMap | int]:
+    """What the words of a kernel's arguments stand for; those of a tensor map are it and zeros."""
     for arg in args:
-        if isinstance(arg, tuple):
+        if isinstance(arg, TensorMap):
+            yield arg
+            yield from [0] * (WORDS - 1)
+        elif isinstance(arg, tuple):
             yield from _flat(arg)
         else:
             yield arg
+
+
+def _word(arg: np.ndarray | TensorMap | int) -> int:
+    """An argument's word, if it is known before the launch."""
+    if isinstance(arg, np.ndarray):
+        return int(arg.ctypes.data)
+    return 0 if isinstance(arg, TensorMap) else arg
+
+
+def _address(shadow: np.ndarray, bases: Sequence[int]) -> int:
+    """Where an argument really begins."""
+    place = place_of(shadow)
+    return int(shadow.ctypes.data) if place is None else bases[place.region] + place.offset
 
 
 @cache
@@ -124,18 +144,26 @@ def launch(
 
 
 def convolve(
-    make: Callable, spec: ConvSpec, ops: Operands, g: Geometry, blocks: int, threads: int | tuple[int, int, int]
+    make: Callable,
+    spec: ConvSpec,
+    ops: Operands,
+    g: Geometry,
+    blocks: int,
+    threads: int | tuple[int, int, int],
+    more: tuple = (),
 ) -> None:
-    """Launch ``make(compute type, activation)`` on the operands of a call, unless the result is empty.
+    """Launch ``make(compute type, activation)`` on the operands of a call, and more arguments, unless the result is empty.
 
-    A kernel says in ``shared_bytes`` how much dynamic shared memory it needs, if any.
+    A kernel says in ``shared_bytes`` how much dynamic shared memory it needs, and in ``most_blocks`` how many blocks it takes,
+    if that is limited.
     """
     from numba import from_dtype
 
     if ops.output.size:
         kernel = make(from_dtype(spec.dtypes.compute), scalar(spec.activation))
         shared = getattr(kernel, "shared_bytes", 0)
-        launch(kernel, blocks, threads, ops.stream, *arguments(ops, g), shared=shared)
+        blocks = min(blocks, getattr(kernel, "most_blocks", blocks))
+        launch(kernel, blocks, threads, ops.stream, *arguments(ops, g), *more, shared=shared)
 
 
 def arguments(ops: Operands, g: Geometry) -> tuple[Any, ...]:
@@ -148,13 +176,15 @@ def arguments(ops: Operands, g: Geometry) -> tuple[Any, ...]:
 
 
 def signature(args: tuple[Any, ...]) -> Any:
-    """Return the signature of a kernel for such arguments: arrays are pointers."""
+    """Return the signature of a kernel for such arguments: arrays are pointers, tensor maps their integers."""
     from numba import typeof
     from numba.cuda import types
 
     from numbaconv.cuda.bfloat16 import number_type
 
     def of(arg: Any) -> Any:
+        if isinstance(arg, TensorMap):
+            return types.UniTuple(types.int64, WORDS)
         return types.CPointer(number_type(arg.dtype)) if isinstance(arg, np.ndarray) else typeof(arg)
 
     return types.void(*map(of, args))

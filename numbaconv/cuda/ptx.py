@@ -25,9 +25,9 @@ from numbaconv.cuda.mma import LANES
 from numbaconv.cuda.target import simulated
 
 __all__ = [
-    "INSTRUCTIONS", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8", "copy_async_16",
-    "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "mma_bf16", "mma_f16", "mma_tf32", "moved",
-    "round_to_tf32", "shared_address", "wait_for_all_but",
+    "INSTRUCTIONS", "SHARED", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8",
+    "copy_async_16", "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "mma_bf16", "mma_f16", "mma_tf32",
+    "moved", "round_to_tf32", "shared_address", "wait_for_all_but",
 ]  # fmt: skip
 
 INSTRUCTIONS: list[Instruction] = []
@@ -226,7 +226,7 @@ bits_float = instruction("mov.b32 $0, $1;", "f", "r", lambda x: x.view(np.float3
 
 
 # The width of an address in shared memory: the simulator's are those of the process.
-_SHARED = "l" if simulated() else "r"
+SHARED = "l" if simulated() else "r"
 
 
 def _matrices(addresses: np.ndarray) -> np.ndarray:
@@ -239,7 +239,7 @@ def _matrices(addresses: np.ndarray) -> np.ndarray:
 
 
 ldmatrix_x4 = instruction(
-    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0,$1,$2,$3}, [$4];", "rrrr", _SHARED, _matrices, effects=True, together=True
+    "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {$0,$1,$2,$3}, [$4];", "rrrr", SHARED, _matrices, effects=True, together=True
 )  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def _copied_bytes(many: int) -> Any:
             ctypes.memmove(int(target), int(source), int(size))
 
     level = "cg" if many == 16 else "ca"  # the L1 cache is passed by only with 16 bytes
-    one = instruction(f"cp.async.{level}.shared.global [$0], [$1], {many}, $2;", "", f"{_SHARED}lr", meaning, effects=True)
+    one = instruction(f"cp.async.{level}.shared.global [$0], [$1], {many}, $2;", "", f"{SHARED}lr", meaning, effects=True)
     return _deferred(one) if simulated() else one
 
 

@@ -44,10 +44,12 @@ def reduction_seconds(spec: ConvSpec, splits: int) -> float:
     return LATENCY + 2 * splits * math.prod(spec.output_shape) * spec.dtypes.compute.itemsize / BANDWIDTH
 
 
-def convolve_split(make: Callable, spec: ConvSpec, ops: Operands, blocks: int, threads: int, splits: int) -> None:
+def convolve_split(
+    make: Callable, spec: ConvSpec, ops: Operands, blocks: int, threads: int, splits: int, more: tuple = ()
+) -> None:
     """Launch ``make(compute type, activation)`` with so many blocks for each part of the products, and add the parts."""
     if splits == 1 or not ops.output.size:
-        convolve(make, spec, ops, geometry(spec), blocks, threads)
+        convolve(make, spec, ops, geometry(spec), blocks, threads, more)
         return
     from numbaconv.cuda.kernels.splitting import reduction
 
@@ -55,7 +57,7 @@ def convolve_split(make: Callable, spec: ConvSpec, ops: Operands, blocks: int, t
     dtypes = spec.dtypes._replace(out=spec.dtypes.compute)
     bare = replace(spec, has_bias=False, has_residual=False, activation=None, dtypes=dtypes)
     g = geometry(bare)._replace(splits=splits)
-    convolve(make, bare, ops._replace(bias=None, residual=None, output=sums), g, splits * blocks, threads)
+    convolve(make, bare, ops._replace(bias=None, residual=None, output=sums), g, splits * blocks, threads, more)
     elements = math.prod(ops.output.shape)
     last = geometry(spec)._replace(splits=splits)
     convolve(reduction, spec, ops._replace(input=sums, weight=sums), last, -(-elements // THREADS), min(THREADS, elements))

@@ -40,7 +40,7 @@ EFFICIENCY = 0.6  # the share of the tensor cores' rate that mma.sync comes to; 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     shape = tensor_operands.Shape(one.tile.BM, one.tile.BN, ROW_BYTES, STAGES + 1, EFFICIENCY)
-    return tensor_operands.gemm_seconds(spec, shape, one.splits)
+    return tensor_operands.gemm_seconds(spec, shape, one.splits, tensor_operands.parts(spec))
 
 
 @lru_cache(maxsize=4096)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,7 @@ class Shape(NamedTuple):
     row_bytes: int  # of channels, of a step
     ahead: int  # steps that are under way
     efficiency: float  # the share of the tensor cores' rate that the instruction comes to
+    handling: int = 16  # products that would take as long as it takes to copy and load what a row or a column has for one
 
 
 def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -61,15 +63,15 @@ def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
     return spec.groups * -(-pixels // rows) * -(-spec.weight_shape[1] // columns)
 
 
-def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int) -> float:
-    """Seconds: a launch, the longer of arithmetic and memory traffic, and adding the parts.
+def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int, parts: int) -> float:
+    """Seconds: a launch, the longer of arithmetic and memory traffic, and adding the sums of so many splits.
 
-    A step costs the products of the tile, and 16 more for each of its rows and columns, to copy and load them; and at least half
-    the time in which a later step's bytes come.
+    A step costs the products of the tile, and `handling` more for each of its rows and columns; and at least half the time in
+    which a later step's bytes come.
     """
-    rows, columns, row_bytes, ahead, efficiency = shape
-    steps = -(-parts(spec) * PART // row_bytes // splits)
-    operations = 2 * row_bytes * (rows * columns + 16 * (rows + columns)) / (4 if kind(spec) == "tf32" else 2)
+    rows, columns, row_bytes, ahead, efficiency, handling = shape
+    steps = -(-parts * PART // row_bytes // splits)
+    operations = 2 * row_bytes * (rows * columns + handling * (rows + columns)) / operand_dtype(spec).itemsize
     step = max(operations * MULTIPROCESSORS / (efficiency * rate(spec)), ROUND_TRIP / 2)
     waves = -(-blocks(spec, rows, columns) * splits // MULTIPROCESSORS)
     working = max(waves * (steps + ahead) * step, spec.bytes_moved / BANDWIDTH)
@@ -116,10 +118,10 @@ def aligned(input: np.ndarray) -> bool:
     return together and input.ctypes.data % PART == 0 and all(s % PART == 0 for s in others)
 
 
-def in_parts(spec: ConvSpec, ops: Operands) -> Operands:
-    """Return the operands with an input of the right dtype that is :func:`aligned`, a copy if it has to be."""
+def in_parts(spec: ConvSpec, ops: Operands, fits: Callable[[np.ndarray], bool] = aligned) -> Operands:
+    """Return the operands with an input of the right dtype that fits, a copy if it has to be."""
     dtype = operand_dtype(spec)
-    if ops.input.dtype == dtype and aligned(ops.input):
+    if ops.input.dtype == dtype and fits(ops.input):
         return ops
     from numbaconv.cuda.memory import packed
 

@@ -15,7 +15,9 @@ from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
 
-__all__ = ["WARPGROUP_GEMM", "Tile", "cut", "gemm_seconds"]
+__all__ = [
+    "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "blocks", "cut", "gemm_seconds", "why_not_here",
+]  # fmt: skip
 
 ROWS, THREADS, ROW_BYTES = 64, 128, 128  # pixels and threads of a warpgroup; bytes of channels of a step
 
@@ -37,7 +39,7 @@ def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     tile = one.tile
     shape = tensor_operands.Shape(ROWS * tile.warpgroups, tile.N, ROW_BYTES, tile.stages - 1, EFFICIENCY)
-    return tensor_operands.gemm_seconds(spec, shape, one.splits)
+    return tensor_operands.gemm_seconds(spec, shape, one.splits, tensor_operands.parts(spec))
 
 
 @lru_cache(maxsize=4096)
@@ -52,13 +54,18 @@ def blocks(spec: ConvSpec, tile: Tile) -> int:
     return tensor_operands.blocks(spec, ROWS * tile.warpgroups, tile.N)
 
 
-def why_not(spec: ConvSpec) -> str | None:
-    """Say so for other dtypes and precisions, for GPUs that are not of compute capability 9, and beyond 32-bit counts."""
-    reason = tensor_operands.why_not(spec, (9, 0))
-    if reason is not None:
-        return reason
+def why_not_here() -> str | None:
+    """Say so for GPUs that are not of compute capability 9."""
     if capability()[0] != 9:
         return "the GPU's compute capability is {}.{}, and these instructions exist on 9.0 only".format(*capability())
+    return None
+
+
+def why_not(spec: ConvSpec) -> str | None:
+    """Say so for other dtypes and precisions, for GPUs that are not of compute capability 9, and beyond 32-bit counts."""
+    reason = tensor_operands.why_not(spec, (9, 0)) or why_not_here()
+    if reason is not None:
+        return reason
     tile, splits = cut(spec)
     return beyond_32_bits(spec, tensor_operands.parts(spec), blocks(spec, tile) * splits)
 

@@ -2,6 +2,7 @@
 
 import warnings
 from functools import cache
+from importlib import import_module
 
 import ml_dtypes
 import numpy as np
@@ -15,10 +16,15 @@ from numbaconv.dtypes import kind_of
 
 NAMES = tuple(algorithm.name for algorithm in ALGORITHMS)
 # What an operand, and a result, is off by at most when it is rounded to nearest, relative to it.
-ROUNDED = {"ieee": 0.0, "tf32": 2.0**-11, "bf16": 2.0**-8, "tf32, cut": 2.0**-10}  # wgmma does not round to tf32
+ROUNDED = {
+    "ieee": 0.0,
+    "tf32": 2.0**-11,
+    "bf16": 2.0**-8,
+    "tf32, cut": 2.0**-10,
+}  # wgmma does not round to tf32, and whether TMA does is not known
 STORED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 TINIEST = {"float16": 2.0**-25}  # half of the distance of subnormal numbers
-TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm")
+TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm", "tma_gemm")
 # dtype, precision, and the algorithms that such problems may go to
 KINDS = {
     ("float32", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", "winograd2", "winograd4", "auto"),
@@ -70,7 +76,7 @@ def assert_within(result, exact, magnitude, terms, precision="ieee", directly=Tr
 def conforms(result, arrays, options, directly=True, taken=None):
     """Hold a result against the oracle in float64 or integers: where nothing is rounded, by the CPU's bounds."""
     precision = options.get("precision", "ieee")
-    if (precision, taken) == ("tf32", "warpgroup_gemm"):
+    if precision == "tf32" and taken in ("warpgroup_gemm", "tma_gemm"):
         precision = "tf32, cut"
     if result.dtype.name not in ("float16", "bfloat16") and precision == "ieee":
         assert_conforms(result, arrays, options, sums_directly=directly)
@@ -112,11 +118,8 @@ def near(result, function, arrays):
 
 
 def cut_of(arrays, options):
-    """How implicit GEMM, or tensor GEMM, cuts a call: into tiles and parts."""
-    from numbaconv.cuda import implicit_gemm, tensor_gemm, warpgroup_gemm
-
-    modules = {"implicit_gemm": implicit_gemm, "tensor_gemm": tensor_gemm, "warpgroup_gemm": warpgroup_gemm}
-    return modules[options["algorithm"]].cut(spec_of(arrays, options))
+    """How a GEMM cuts a call: into tiles and parts."""
+    return import_module(f"numbaconv.cuda.{options['algorithm']}").cut(spec_of(arrays, options))
 
 
 # ---------------------------------------------------------------- memory orders

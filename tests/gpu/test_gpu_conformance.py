@@ -129,6 +129,8 @@ SPLIT = [
     ("tensor_gemm", "float32", "tf32", case((1, 512, 7, 7), (100, 512, 3, 3), padding=1)),
     ("warpgroup_gemm", "float16", "ieee", case((1, 512, 7, 7), (512, 512, 3, 3), padding=1, bias=True)),
     ("warpgroup_gemm", "float32", "tf32", case((1, 512, 7, 7), (100, 512, 3, 3), padding=1)),
+    ("tma_gemm", "float16", "ieee", case((1, 512, 7, 7), (512, 512, 3, 3), padding=1, bias=True)),
+    ("tma_gemm", "float32", "tf32", case((1, 512, 7, 7), (100, 512, 3, 3), padding=1)),
 ]
 
 

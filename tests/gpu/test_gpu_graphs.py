@@ -18,6 +18,7 @@ PROBLEMS = {
     "split-K": ("implicit_gemm", "float32", SPLIT),
     "tensor cores, split-K": ("tensor_gemm", "float16", SPLIT),
     "warpgroups, split-K": ("warpgroup_gemm", "float16", SPLIT),
+    "TMA, split-K": ("tma_gemm", "float16", SPLIT),
     "winograd2": ("winograd2", "float32", case((4, 256, 7, 7), (256, 256, 3, 3), padding=1)),
     "winograd4": ("winograd4", "float32", case((2, 64, 28, 28), (64, 64, 3, 3), padding=1)),
 }

@@ -13,7 +13,18 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 collect_ignore_glob = [] if SIMULATED else ["test_*.py"]
 
 if SIMULATED:
-    from numbaconv.cuda import copying, depthwise, direct, implicit_gemm, launch, tensor_gemm, tiled, warpgroup_gemm, winograd
+    from numbaconv.cuda import (
+        copying,
+        depthwise,
+        direct,
+        implicit_gemm,
+        launch,
+        tensor_gemm,
+        tiled,
+        tma_gemm,
+        warpgroup_gemm,
+        winograd,
+    )
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
@@ -32,7 +43,7 @@ if SIMULATED:
     gemm_kernels.SUB = 1
     depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
-    warpgroup_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
+    warpgroup_gemm.TILES = tma_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
 

@@ -8,7 +8,7 @@ from test_tensor_cores import check
 
 import numbaconv as nc
 from numbaconv import execute
-from numbaconv.cuda import implicit_gemm, splitting, tensor_gemm, warpgroup_gemm
+from numbaconv.cuda import implicit_gemm, splitting, tensor_gemm, tma_gemm, warpgroup_gemm
 from numbaconv.cuda.splitting import Cut
 
 
@@ -45,8 +45,11 @@ def test_implicit_gemm(monkeypatch, added, splits, case):
         assert_conforms(result, arrays, options)
 
 
-@pytest.mark.parametrize(("algorithm", "tile"), [(tensor_gemm, (1, 1, 1, 2)), (warpgroup_gemm, (1, 16, 4))])
+@pytest.mark.parametrize(
+    ("algorithm", "tile"), [(tensor_gemm, (1, 1, 1, 2)), (warpgroup_gemm, (1, 16, 4)), (tma_gemm, (1, 16, 4))]
+)
 def test_tensor_cores(monkeypatch, added, algorithm, tile):
     monkeypatch.setattr(algorithm, "cut", lambda spec: Cut(algorithm.Tile(*tile), 3))
-    check(algorithm.__name__.rpartition(".")[2], "float16", "ieee", case((1, 40, 2, 3), (2, 40, 1, 2), bias=True, padding=1))
+    problem = case((1, 40, 2, 3), (2, 40, 2, 2), bias=True, padding=1)
+    check(algorithm.__name__.rpartition(".")[2], "float16", "ieee", problem)
     assert set(added) == {3}

@@ -7,7 +7,8 @@ from numba import cuda
 
 import numbaconv as nc
 from numbaconv import execute
-from numbaconv.cuda import tensor_gemm, warpgroup_gemm
+from numbaconv.cuda import tensor_gemm, tma_gemm, warpgroup_gemm
+from numbaconv.cuda.shadow import lend
 from numbaconv.cuda.splitting import Cut
 
 TENSOR_GRID = [
@@ -46,6 +47,52 @@ def test_instructions_of_warpgroups(case):
     check("warpgroup_gemm", "float16", "ieee", case)
 
 
+TMA_GRID = [
+    TENSOR_GRID[0],
+    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=((2, 1), (1, 3))),
+    case((2, 6, 7, 9), (4, 6, 3, 2), stride=(3, 2), padding=((1, 0), (2, 1)), residual=True, activation="relu"),
+    case((3, 5, 6, 8), (18, 8, 2, 3), layout="NHWC", dilation=(3, 2), padding=(1, 2)),  # in place; more channels than a block has
+    case((1, 66, 3, 4), (3, 66, 2, 2), padding=1),  # two steps a tap, the second not full; more than are under way
+    case((2, 3, 1, 40), (2, 3, 1, 3), padding=(0, 2), bias=True),
+    case((1, 4, 9, 9), (5, 4, 1, 1)),  # more tiles than blocks, in the small grid of these tests
+    case((4, 8, 9, 9), (20, 8, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("case", TMA_GRID, ids=str)
+def test_tiles_that_are_asked_for(case):
+    check("tma_gemm", "float16", "ieee", case)
+
+
+@pytest.mark.parametrize("change", [np.flip, lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[:1].repeat(2, 0)])
+def test_memory_that_a_tensor_map_may_not_describe(change):
+    x, w = change(random_array((2, 4, 5, 8), "float16")), random_array((3, 8, 2, 2), "float16")
+    broadcast = np.broadcast_to(x[:1], x.shape)
+    for given in (x, broadcast):
+        result = nc.conv2d(lend(given), cuda.to_device(w), layout="NHWC", algorithm="tma_gemm").copy_to_host()
+        exact = nc.conv2d(given.astype("f8"), w.astype("f8"), layout="NHWC", backend="reference")
+        np.testing.assert_allclose(result, exact, rtol=2.0**-11, atol=1e-3)
+
+
+def test_what_a_tensor_map_cannot_say():
+    def reason(x, w, **options):
+        return why_not(operands(case(x, w), "float16"), {"backend": "cuda", "algorithm": "tma_gemm", **options})
+
+    with pytest.raises(ValueError, match=r"depths \(2, 2, 1\)"):
+        nc.conv3d(*(cuda.to_device(np.zeros((2, 2, 2, 2, 2), "float16")) for _ in range(2)), algorithm="tma_gemm")
+    assert "padded with" in reason((1, 2, 3, 4), (2, 1, 2, 2), groups=2)
+    assert "reflect" in reason((1, 2, 3, 4), (2, 2, 2, 2), padding=1, padding_mode="reflect")
+    assert "strides (9, 1)" in reason((1, 2, 30, 4), (2, 2, 2, 2), stride=(9, 1))
+    assert "corners (-129" in reason((1, 2, 30, 4), (2, 2, 2, 2), padding=(0, 129))
+    assert "offsets (0, 256)" in reason((1, 2, 3, 300), (2, 2, 1, 2), dilation=(1, 256))
+    assert reason((1, 2, 3, 4), (2, 2, 2, 2), stride=8, padding=100) is None
+
+
+@pytest.mark.parametrize(("dtype", "precision"), KINDS)
+def test_kinds_of_tiles(dtype, precision):
+    check("tma_gemm", dtype, precision, TMA_GRID[1])
+
+
 @pytest.mark.parametrize(("dtype", "precision"), KINDS)
 def test_kinds_of_warpgroups(dtype, precision):
     check("warpgroup_gemm", dtype, precision, TENSOR_GRID[2])
@@ -67,7 +114,7 @@ def check(algorithm, dtype, precision, case):
     assert (abs(result - exact) <= allowed).all()
 
 
-SEVERAL = [(tensor_gemm, (2, 1, 1, 2)), (warpgroup_gemm, (2, 32, 4))]
+SEVERAL = [(tensor_gemm, (2, 1, 1, 2)), (warpgroup_gemm, (2, 32, 4)), (tma_gemm, (2, 32, 4))]
 
 
 @pytest.mark.parametrize(("algorithm", "tile"), SEVERAL)

@@ -5,19 +5,18 @@ all wait for their copies, the warpgroups begin its products, and while these ar
 later step, in the place of the step before the last, whose products are done. The simple case to read first: one warpgroup.
 """
 
-from numba import cuda, float32, int32, int64, uint32, uint64
+from numba import cuda, float32, int32, int64, uint32
 
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
-from numbaconv.cuda.kernels.results import results
+from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
 
 __all__ = ["warpgroup_gemm"]
 
 ROW_PARTS = warpgroup.ROW // PART
-further, K = warpgroup.further, warpgroup.BYTES_OF_K
 place = cuda.jit(device=True, inline="always")(warpgroup.place)
 
 
@@ -28,19 +27,10 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
     BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
     product = warpgroup.products(kind, N)
     rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, N, ROW_PARTS, place, mode)
-    find_rows, put = results(float32, activation, BM, threads)
-    stage, pitch = (BM + N) * warpgroup.ROW, N + 8
-    ahead = stages - 2
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, activation)
+    stage, ahead = (BM + N) * warpgroup.ROW, stages - 2
     wait = ptx.wait_for_all_but(ahead - 1)
-    zeros, add, hold, settle, store = product.zeros, product.add, product.hold, product.settle, product.store
-    wait_for_products = product.wait_for_all_but_1
-
-    @cuda.jit(device=True, inline="always")
-    def multiply(sums, a, b):
-        sums = add(sums, a, b)
-        sums = add(sums, further(a, K), further(b, K))
-        sums = add(sums, further(a, 2 * K), further(b, 2 * K))
-        return add(sums, further(a, 3 * K), further(b, 3 * K))
+    zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
 
     def warpgroup_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, float32)
@@ -48,11 +38,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
         residuals = cuda.shared.array(BM, int64)
         first, at = cuda.local.array(rows_of_thread, int64), cuda.local.array(rows_of_thread, int64)
         origin, now = cuda.local.array((rows_of_thread, 3), int32), cuda.local.array(5, int32)
-        thread = cuda.threadIdx.x
-        group_of_warps = thread // warpgroup.THREADS
-        begin_of_shared = ptx.shared_address(shared)
-        base = ptx.moved(begin_of_shared, -begin_of_shared & warpgroup.EIGHT_ROWS - 1)
-        skipped = (base - begin_of_shared) // 4
+        thread, base = cuda.threadIdx.x, aligned(shared)
         pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
         tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + N - 1) // N)
         total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
@@ -71,12 +57,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
                     wait()
                     warpgroup.publish()
                     cuda.syncthreads()
-                    here = ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage))
-                    sums = hold(sums)
-                    warpgroup.fence()
-                    a = warpgroup.descriptor(ptx.moved(here, group_of_warps * warpgroup.M * warpgroup.ROW))
-                    sums = multiply(sums, a, warpgroup.descriptor(ptx.moved(here, BM * warpgroup.ROW)))
-                    warpgroup.commit()
+                    sums = multiply(sums, ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage)))
                 if step + ahead < end:
                     to_a = ptx.moved(base, uint32(step + ahead) % uint32(stages) * uint32(stage))
                     to_b = ptx.moved(to_a, BM * warpgroup.ROW)
@@ -86,19 +67,10 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
                     wait_for_products()
             sums = settle(sums)
 
-            # Through shared memory, so that neighbouring threads store neighbours.
             cuda.syncthreads()
-            rows_of_sums = ptx.moved(base, group_of_warps * warpgroup.M * pitch * 4)
-            store(sums, rows_of_sums, uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
-            cuda.syncthreads()
-            for e in range(thread, BM * N, threads):
-                r, c = e // N, e % N
-                if s.output[2] != 1:
-                    r, c = e % BM, e // BM
-                value = shared[uint64(skipped + r * pitch + c)]
-                put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
+            store(sums, shared, output, bias, residual, outputs, residuals, group, o0, s, g)
             cuda.syncthreads()
             tile = int32(tile + cuda.gridDim.x)
 
-    warpgroup_gemm_kernel.shared_bytes = max(stages * stage, BM * pitch * 4) + warpgroup.EIGHT_ROWS
+    warpgroup_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N)) + warpgroup.EIGHT_ROWS
     return warpgroup_gemm_kernel

@@ -1,0 +1,145 @@
+"""PTX of sm_90's Tensor Memory Accelerator (TMA): one thread asks for a tile of an array, and a barrier tells when it is there.
+
+A barrier, 8 bytes in shared memory, goes through phases: a phase is over when its thread has said how many bytes will come
+(``expect``) and they have come. The k-th phase is waited for with the parity k % 2. As in :mod:`numbaconv.cuda.ptx` each
+instruction says in NumPy what it means; there tiles come as late as they may.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from numbaconv.cuda.ptx import SHARED, instruction
+from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, described
+from numbaconv.cuda.warpgroup import ROW
+
+__all__ = ["acquire", "expect", "fence_barriers", "load_pixels", "load_rows", "prepare", "release", "wait"]
+
+PATIENCE = 60  # seconds after which a simulated thread says that what it waits for does not come
+
+
+class _Barrier:
+    """A barrier of the simulator's."""
+
+    def __init__(self) -> None:
+        self.over = 0  # phases
+        self.expected: int | None = None
+        self.coming: list[tuple[int, Callable[[], None]]] = []
+
+    def passed(self, parity: int) -> bool:
+        if self.over % 2 == parity and self.expected is not None:
+            bytes_coming = sum(count for count, _ in self.coming)
+            if bytes_coming > self.expected:
+                raise RuntimeError(f"{bytes_coming} bytes come where {self.expected} are expected")
+            if bytes_coming == self.expected:
+                for _, copy in self.coming:
+                    copy()
+                self.over, self.expected, self.coming = self.over + 1, None, []
+        return self.over % 2 != parity
+
+
+_barriers: dict[int, _Barrier] = {}
+_lock = threading.Lock()
+
+
+def _prepare(address: Any, count: Any) -> None:
+    _barriers[int(address[0])] = _Barrier()
+
+
+def _expect(address: Any, count: Any) -> None:
+    with _lock:
+        barrier = _barriers[int(address[0])]
+        if barrier.expected is not None:
+            raise RuntimeError("a phase is not over, and the next one begins")
+        barrier.expected = int(count[0])
+
+
+def _wait(address: Any, parity: Any) -> None:
+    barrier, begin = _barriers[int(address[0])], time.monotonic()
+    while True:
+        with _lock:
+            if barrier.passed(int(parity[0])):
+                return
+        if time.monotonic() - begin > PATIENCE:
+            raise RuntimeError("what a barrier waits for does not come")
+        time.sleep(0)
+
+
+prepare = instruction("mbarrier.init.shared::cta.b64 [$0], $1;", "", f"{SHARED}r", _prepare, effects=True)
+expect = instruction("mbarrier.arrive.expect_tx.shared::cta.b64 _, [$0], $1;", "", f"{SHARED}r", _expect, effects=True)
+_WAITING = "again: mbarrier.try_wait.parity.shared::cta.b64 over, [$0], $1; @!over bra again;"
+wait = instruction(f"{{ .reg .pred over; {_WAITING} }}", "", f"{SHARED}r", _wait, effects=True)
+fence_barriers = instruction("fence.mbarrier_init.release.cluster;", "", "", lambda: None, effects=True)
+
+# Tensor maps that a kernel writes are read past its caches: what was written comes out, and is read anew.
+release = instruction("fence.proxy.tensormap::generic.release.gpu;", "", "", lambda: None, effects=True)
+acquire = instruction("fence.proxy.tensormap::generic.acquire.gpu [$0], 128;", "", "l", lambda address: None, effects=True)
+
+
+# ---------------------------------------------------------------- tiles
+
+
+def _form(tensor_map: Any) -> tuple[Any, int]:
+    return described((ctypes.c_int64 * WORDS).from_address(int(tensor_map[0])))
+
+
+def _bring(form: Pixels | Rows, to: int, barrier: int, c: int, rows: Iterator[int | None]) -> None:
+    """Copy the channels from c on of rows at addresses, or zeros, in rows of 128 bytes whose parts are exchanged."""
+    size = ROW // form.channels
+
+    def copy() -> None:
+        for r, row in enumerate(rows):
+            line = np.zeros(ROW, np.uint8)
+            if row is not None and 0 <= c < form.sizes[0]:
+                count = min(form.channels, form.sizes[0] - c) * size
+                line[:count] = np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(row + c * size))
+            for part in range(0, ROW, 16):
+                place = to + r * ROW + part
+                ctypes.memmove(place ^ (place >> 7 & 7) << 4, line[part : part + 16].ctypes.data, 16)
+
+    with _lock:
+        many = form.pixels if isinstance(form, Pixels) else form.rows
+        _barriers[barrier].coming.append((many * ROW, copy))
+
+
+def _load_pixels(to: Any, tensor_map: Any, c: Any, w: Any, h: Any, n: Any, barrier: Any, right: Any, down: Any) -> None:
+    form, address = _form(tensor_map)
+    at_w, at_h, at_n = (int(column.view(np.int32)[0]) for column in (w, h, n))
+
+    def rows() -> Iterator[int | None]:
+        x, y, image = at_w, at_h, at_n
+        for _ in range(form.pixels):
+            position = x + int(right[0]), y + int(down[0]), image
+            there = all(0 <= p < size for p, size in zip(position, form.sizes[1:], strict=True))
+            yield address + sum(p * s for p, s in zip(position, form.strides, strict=True)) if there else None
+            x += form.steps[0]
+            if x > form.sizes[1] - 1 + form.upper[0]:
+                x, y = form.lower[0], y + form.steps[1]
+                if y > form.sizes[2] - 1 + form.upper[1]:
+                    y, image = form.lower[1], image + 1
+
+    _bring(form, int(to[0]), int(barrier[0]), int(c[0]), rows())
+
+
+def _load_rows(to: Any, tensor_map: Any, c: Any, tap: Any, row: Any, barrier: Any) -> None:
+    form, address = _form(tensor_map)
+    first, start = int(row[0]), address + int(tap[0]) * form.strides[0]
+    rows = (start + r * form.strides[1] if r < form.sizes[2] else None for r in range(first, first + form.rows))
+    _bring(form, int(to[0]), int(barrier[0]), int(c[0]), rows)
+
+
+_LOAD = "cp.async.bulk.tensor.{}.shared::cluster.global.{}.mbarrier::complete_tx::bytes"
+_OFFSETS = ".reg .b16 right, down; cvt.u16.u32 right, $7; cvt.u16.u32 down, $8;"
+_PIXELS = f"{_LOAD.format('4d', 'im2col')} [$0], [$1, {{$2, $3, $4, $5}}], [$6], {{right, down}};"
+_ROWS = f"{_LOAD.format('3d', 'tile')} [$0], [$1, {{$2, $3, $4}}], [$5];"
+
+# To shared memory by the map: the channels from c on of pixels from (w, h) of image n on, what is read lying `right` and `down`;
+# of a tap of several rows, from one on.
+load_pixels = instruction(f"{{ {_OFFSETS} {_PIXELS} }}", "", f"{SHARED}lrrrr{SHARED}rr", _load_pixels, effects=True)
+load_rows = instruction(_ROWS, "", f"{SHARED}lrrr{SHARED}", _load_rows, effects=True)

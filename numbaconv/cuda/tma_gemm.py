@@ -1,0 +1,165 @@
+"""Implicit GEMM on the tensor cores of sm_90a by ``wgmma``, its operands brought by the Tensor Memory Accelerator (TMA).
+
+The accelerator finds the pixels, pads with zeros and makes float32 numbers tf32; the threads do nothing for it. A step is of one
+tap, so that few channels would be multiplied beside many zeros: such problems go to ``warpgroup_gemm``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from numbaconv.algorithm import Algorithm, Operands, Runner
+from numbaconv.cuda import tensor_operands, warpgroup_gemm
+from numbaconv.cuda.geometry import PART, beyond_32_bits
+from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
+from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, TensorMap
+from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, TILES, Tile, blocks
+from numbaconv.spec import ConvSpec
+
+__all__ = ["TMA_GEMM", "Tile", "cut", "gemm_seconds"]
+
+EFFICIENCY = 0.85  # the share of the tensor cores' rate that wgmma comes to with nothing beside it: a guess, not measured
+
+# What a tensor map of images may say: CUDA's driver API, cuTensorMapEncodeIm2col.
+MOST_STEP, CORNERS, MOST_OFFSET = 8, range(-128, 128), 255
+
+
+def channels_of_step(spec: ConvSpec) -> int:
+    """How many channels 128 bytes are."""
+    return ROW_BYTES // tensor_operands.operand_dtype(spec).itemsize
+
+
+def parts(spec: ConvSpec) -> int:
+    """The parts, of 16 bytes, that the products of a sum come from, zeros after a tap's channels among them."""
+    return math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // channels_of_step(spec)) * ROW_BYTES // PART
+
+
+def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
+    """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
+    tile = one.tile
+    shape = tensor_operands.Shape(ROWS * tile.warpgroups, tile.N, ROW_BYTES, tile.stages - 1, EFFICIENCY, handling=0)
+    return tensor_operands.gemm_seconds(spec, shape, one.splits, parts(spec))
+
+
+@lru_cache(maxsize=4096)
+def cut(spec: ConvSpec) -> Cut:
+    """Return the cut that takes least."""
+    return best_cut(TILES, parts(spec) * PART // ROW_BYTES, lambda one: gemm_seconds(spec, one))
+
+
+def why_not(spec: ConvSpec) -> str | None:
+    """Say so for what ``warpgroup_gemm`` does not take, and for what a tensor map cannot describe."""
+    reason = tensor_operands.why_not(spec, (9, 0)) or warpgroup_gemm.why_not_here()
+    if reason is not None:
+        return reason
+    depths = spec.input_size[0], spec.kernel_size[0], spec.output_size[0]
+    if depths != (1, 1, 1):
+        return f"it takes images; input, kernel and output have depths {depths}"
+    if spec.groups != 1 or spec.padding_mode != "zeros" or not spec.weight_shape[2]:
+        return f'it takes one group of channels, padded with zeros, not {spec.groups} padded with "{spec.padding_mode}"'
+    corners = *lower_corner(spec), *upper_corner(spec)
+    offsets = tuple((k - 1) * d for k, d in zip(spec.kernel_size[1:], spec.dilation[1:], strict=True))
+    if max(spec.stride) > MOST_STEP or max(offsets) > MOST_OFFSET or any(corner not in CORNERS for corner in corners):
+        room = f"strides to {MOST_STEP}, offsets to {MOST_OFFSET} and corners of {CORNERS[0]} to {CORNERS[-1]}"
+        return f"a tensor map has room for {room}, not for strides {spec.stride[1:]}, offsets {offsets} and corners {corners}"
+    tile, splits = cut(spec)
+    return beyond_32_bits(spec, parts(spec), blocks(spec, tile) * splits)
+
+
+def lower_corner(spec: ConvSpec) -> tuple[int, int]:
+    """The first coordinates that pixels read from with the first tap, along W and H."""
+    (top, _), (left, _) = spec.padding[1:]
+    return -left, -top
+
+
+def upper_corner(spec: ConvSpec) -> tuple[int, int]:
+    """The last such coordinates, counted from the image's last pixel."""
+    reach = [high - (k - 1) * d for (_, high), k, d in zip(spec.padding, spec.kernel_size, spec.dilation, strict=True)]
+    return reach[2], reach[1]
+
+
+# ---------------------------------------------------------------- tensor maps
+
+
+def describable(input: np.ndarray) -> bool:
+    """Whether a tensor map can say where the pixels are: on multiples of 16 bytes, each axis forwards."""
+    return tensor_operands.aligned(input) and all(s > 0 for n, s in zip(input.shape, input.strides, strict=True) if n > 1)
+
+
+def input_map(spec: ConvSpec, tile: Tile, input: np.ndarray) -> TensorMap:
+    """Return how a tile's pixels are read."""
+    axes = 2, 5, 4, 0
+    sizes = tuple(input.shape[axis] for axis in axes)
+    strides = _strides(sizes, [input.strides[axis] for axis in axes], input.itemsize)
+    steps = spec.stride[2], spec.stride[1]
+    box = channels_of_step(spec), ROWS * tile.warpgroups
+    form = Pixels(_kind(spec), sizes, strides, lower_corner(spec), upper_corner(spec), steps, *box)
+    return TensorMap(input, form)
+
+
+def weight_map(spec: ConvSpec, tile: Tile, weight: np.ndarray) -> TensorMap:
+    """Return how the packed weight of a tile's output channels is read."""
+    sizes = weight.shape[5], math.prod(weight.shape[2:5]), weight.shape[1]
+    strides = _strides(
+        sizes, [weight.itemsize, -(-sizes[0] * weight.itemsize // PART) * PART, weight.strides[1]], weight.itemsize
+    )
+    return TensorMap(weight, Rows(_kind(spec), sizes, strides, channels_of_step(spec), tile.N))
+
+
+def _strides(sizes: tuple[int, ...], strides: list[int], itemsize: int) -> tuple[int, ...]:
+    """The bytes between neighbours along all axes but the first; what an axis of one element has means nothing."""
+    dense, found = -(-sizes[0] * itemsize // PART) * PART, []
+    for n, stride in zip(sizes[1:], strides[1:], strict=True):
+        found.append(stride if n > 1 else dense)
+        dense = found[-1] * n
+    return tuple(found)
+
+
+def _kind(spec: ConvSpec) -> str:
+    return str(tensor_operands.kind(spec))
+
+
+# ---------------------------------------------------------------- the algorithm
+
+
+def prepare(spec: ConvSpec) -> Runner:
+    """Choose the cut and return what launches the kernel, on a copy of inputs that a tensor map cannot describe."""
+    tile, splits = cut(spec)
+
+    def run(ops: Operands) -> None:
+        from numbaconv.cuda.kernels.tma_gemm import BLOCKS, tma_gemm
+        from numbaconv.cuda.memory import scratch
+
+        def make(compute: Any, activation: Any) -> Any:
+            return tma_gemm(_kind(spec), *tile, activation)
+
+        if not ops.output.size:
+            return
+        ops = tensor_operands.in_parts(spec, ops, describable)
+        assert ops.weight is not None
+        maps = scratch((min(BLOCKS, blocks(spec, tile) * splits) * 2 * WORDS,), np.dtype(np.int64), ops.stream)
+        more = maps, input_map(spec, tile, ops.input), weight_map(spec, tile, ops.weight)
+        convolve_split(make, spec, ops, blocks(spec, tile), THREADS * tile.warpgroups, splits, more)
+
+    return run
+
+
+def cost(spec: ConvSpec) -> float:
+    """Seconds of the best cut, and of the copy that the input needs."""
+    return tensor_operands.copy_seconds(spec) + gemm_seconds(spec, cut(spec))
+
+
+TMA_GEMM = Algorithm(
+    name="tma_gemm",
+    backend="cuda",
+    summary="implicit GEMM on tensor cores, by the instructions of a warpgroup, fed by TMA",
+    why_not=why_not,
+    cost=cost,
+    pack=tensor_operands.pack,
+    prepare=prepare,
+    packing_cost=tensor_operands.packing_cost,
+)
