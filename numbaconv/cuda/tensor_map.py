@@ -55,6 +55,8 @@ class TensorMap(NamedTuple):
 def encoded(form: Pixels | Rows, address: int) -> tuple[int, ...]:
     """Return the integers of a map of the array at an address of the current GPU's memory."""
     if simulated():
+        if address % 16 or min(form.sizes) < 1 or any(s % 16 or not 0 < s < 2**40 for s in form.strides):
+            raise ValueError(f"no tensor map has {form} at {address:#x}")
         _described.append((form, address))
         return (len(_described) - 1,) + (0,) * (WORDS - 1)
     from cuda.bindings import driver
