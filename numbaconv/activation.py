@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from math import erf, exp
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,26 @@ from numbaconv.errors import bad_type, bad_value
 __all__ = ["SCALARS", "apply", "check", "name_of", "scalar"]
 
 
+# Constants are of the argument's type, or Numba would compute in float64 what is float32.
+
+
 def relu(x):
-    return 0 if x < 0 else x
+    zero = type(x)(0)
+    return zero if x < zero else x
 
 
 def relu6(x):
-    return 0 if x < 0 else (6 if x > 6 else x)
+    zero, six = type(x)(0), type(x)(6)
+    return zero if x < zero else (six if x > six else x)
 
 
 def leaky_relu(x):
-    return 0.01 * x if x < 0 else x
+    return type(x)(0.01) * x if x < 0 else x
 
 
 def sigmoid(x):
-    return 1 / (1 + math.exp(-x))
+    one = type(x)(1)
+    return one / (one + exp(-x))
 
 
 def tanh(x):
@@ -39,15 +46,17 @@ def tanh(x):
 
 
 def silu(x):
-    return x / (1 + math.exp(-x))
+    return x / (type(x)(1) + exp(-x))
 
 
 def gelu(x):
-    return 0.5 * x * (1 + math.erf(x * 0.7071067811865476))
+    half, root = type(x)(0.5), type(x)(0.7071067811865476)
+    return half * x * (type(x)(1) + erf(x * root))
 
 
 def hardswish(x):
-    return 0 * x if x < -3 else (x if x > 3 else x * (x + 3) / 6)
+    three, sixth = type(x)(3), type(x)(1 / 6)
+    return type(x)(0) * x if x < -three else (x if x > three else x * (x + three) * sixth)
 
 
 SCALARS: dict[str, Callable] = {

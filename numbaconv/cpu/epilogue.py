@@ -6,7 +6,9 @@ own too, compiles a loop of one line and no kernel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
+from numbaconv.cpu import elementary
 from numbaconv.cpu.jit import contiguous, strided
 from numbaconv.errors import bad_type
 from numbaconv.spec import ConvSpec
@@ -51,6 +54,17 @@ class Epilogue:
         )
 
 
+def named(activation: str, dtype: np.dtype) -> Callable:
+    """Return the definition of an activation; for float32 with elementary functions that LLVM makes vector code of."""
+    definition = SCALARS[activation]
+    if dtype != np.float32:
+        return definition
+    if activation == "tanh":
+        return elementary.tanh.py_func
+    own = {name: getattr(elementary, name) for name in elementary.__all__}
+    return FunctionType(definition.__code__, {**definition.__globals__, **own})
+
+
 @lru_cache(maxsize=256)
 def epilogue(activation: Any, dtype: np.dtype) -> Any:
     """Compile ``x[i] = activation(x[i])``; what is returned has an ``address``, valid as long as it is kept.
@@ -61,7 +75,7 @@ def epilogue(activation: Any, dtype: np.dtype) -> Any:
         If the caller's function cannot be compiled for the dtype, or returns something else than a number.
     """
     # FMA contraction off the table: an activation is the caller's arithmetic.
-    function = njit(SCALARS[activation], error_model="numpy") if isinstance(activation, str) else activation
+    function = njit(named(activation, dtype), error_model="numpy") if isinstance(activation, str) else activation
     element = from_dtype(dtype)
 
     def loop(address, count):
