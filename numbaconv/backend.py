@@ -50,7 +50,8 @@ def backends() -> dict[str, str]:
 
     Examples
     --------
-    >>> numbaconv.backends()["cpu"]
+    >>> import numbaconv as nc
+    >>> nc.backends()["cpu"]
     'available'
     """
     return {name: backend.why_unavailable() or "available" for name, backend in BACKENDS.items()}

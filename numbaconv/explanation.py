@@ -58,7 +58,7 @@ def explain(operator: str | Prepared, input: Any, *args: Any, dtype: Any = np.fl
     --------
     >>> import numbaconv as nc
     >>> nc.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1).algorithm
-    'direct'
+    'winograd4'
     """
     if not isinstance(operator, str):
         if not hasattr(operator, "explain"):

@@ -66,8 +66,8 @@ def conv2d(
         The result's dtype. A wider one is also what the products are summed in.
     algorithm : str, default "auto"
         ``"auto"``, ``"accurate"`` (only algorithms that sum the products themselves), or a name that :func:`explain` lists.
-    precision : {"ieee"}
-        What float32 operands may be rounded to; nothing, so far.
+    precision : {"ieee", "tf32", "bf16"}
+        What float32 operands may be rounded to before they are multiplied; on CUDA only, elsewhere nothing ("ieee").
     backend : {"cpu", "cuda", "reference"}, optional
         Where to compute; by default where the data lives (see also :func:`use_backend`).
     stream : optional
