@@ -1,7 +1,7 @@
 """Transposed convolutions, and the gradients with respect to input and weight."""
 
 import numbaconv as nc
-from benchmarks.common import LAYOUTS, THREADS, calls, forward, numbers, once, operands, output_shape, pin, some
+from benchmarks.common import LAYOUTS, ROUNDS, THREADS, calls, forward, numbers, once, operands, output_shape, pin, some
 from benchmarks.layers import LAYERS, TRANSPOSED
 
 
@@ -10,6 +10,7 @@ class Transposed:
 
     params = (some(("up.2x2.s2", "up.4x4.s2"), TRANSPOSED), LAYOUTS, THREADS)
     param_names = ("layer", "layout", "threads")
+    rounds = ROUNDS
 
     @once
     def setup(self, layer, layout, threads):
@@ -33,6 +34,7 @@ class Gradients:
 
     params = (some(("resnet50.2.3x3", "resnet50.3.3x3.s2"), LAYERS), THREADS)
     param_names = ("layer", "threads")
+    rounds = ROUNDS
 
     @once
     def setup(self, layer, threads):

@@ -3,7 +3,7 @@
 import numpy as np
 
 import numbaconv as nc
-from benchmarks.common import LAYOUTS, calls, medians, once, operands, pin, rounded, some
+from benchmarks.common import LAYOUTS, ROUNDS, calls, medians, once, operands, pin, rounded, some
 from benchmarks.layers import LAYERS
 
 DTYPES = some(
@@ -28,6 +28,7 @@ class Dtypes:
 
     params = (some(("resnet50.2.3x3",), ("resnet50.2.3x3", "resnet50.4.1x1", "mobilenetv2.dw3")), DTYPES)
     param_names = ("layer", "dtype")
+    rounds = ROUNDS
     layout = LAYOUTS[0]
 
     @once

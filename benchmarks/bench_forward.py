@@ -1,6 +1,6 @@
 """Forward convolution, functional and prepared, by layer, layout and threads."""
 
-from benchmarks.common import LAYOUTS, THREADS, calls, forward, once, operands, pin, some
+from benchmarks.common import LAYOUTS, ROUNDS, THREADS, calls, forward, once, operands, pin, some
 from benchmarks.layers import FORWARD
 
 QUICK = (
@@ -14,6 +14,7 @@ class Forward:
 
     params = (some(QUICK, FORWARD), LAYOUTS, THREADS)
     param_names = ("layer", "layout", "threads")
+    rounds = ROUNDS
 
     @once
     def setup(self, layer, layout, threads):

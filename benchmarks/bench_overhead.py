@@ -3,7 +3,7 @@
 import numpy as np
 
 import numbaconv as nc
-from benchmarks.common import calls, numbers, once, operands
+from benchmarks.common import ROUNDS, calls, numbers, once, operands
 from benchmarks.layers import LAYERS
 
 
@@ -12,6 +12,7 @@ class Overhead:
 
     params = ("plain", "channels last", "bias", "out", "strided")
     param_names = ("operands",)
+    rounds = ROUNDS
 
     @once
     def setup(self, passed):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.common import some
+from benchmarks.common import ROUNDS, some
 from benchmarks.layers import LAYERS
 
 BEFORE = """
@@ -22,6 +22,7 @@ class Import:
     """Seconds of importing in a fresh process, once the files are in the system's cache."""
 
     repeat = 3
+    rounds = ROUNDS
 
     def timeraw_import(self):
         return "import numbaconv"
@@ -40,6 +41,7 @@ class FirstCall:
     param_names = ("layer",)
     timeout = 300
     warmup_time = 0
+    rounds = ROUNDS
     repeat = 1
     min_run_count = 1
 

@@ -12,6 +12,7 @@ import numbaconv as nc
 FULL = os.environ.get("NUMBACONV_BENCH") == "full"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 LAYOUTS = ("channels first", "channels last")
+ROUNDS = 2 if FULL else 1  # processes that measure the same, one after all others
 LAST = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
 SAMPLE = 0.01  # seconds of calls that make one sample
 PAUSE = 0.05  # seconds for another library's threads, which spin after a call, to come to rest
