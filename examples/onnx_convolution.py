@@ -1,8 +1,7 @@
 """A convolution of an ONNX graph, with what follows it, as one prepared operator of numbaconv.
 
 What follows is taken in where it only rescales channels (that goes into weight and bias), and where it is an activation,
-which the operator applies before its result leaves the cache. The sum with a residual stays outside: calls with one are not bound
-to their arrays yet, which costs layers as small as these more than it saves.
+which the operator applies before its result leaves the cache. The sum with a residual stays outside.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from numbaconv.problem import Part, Problem
 __all__ = ["Bound", "Memo", "Planned", "Step", "bind", "pack"]
 
 T = TypeVar("T")
-Step = Callable[[np.ndarray, np.ndarray | None, np.ndarray, np.ndarray | None], None]  # of input, weight, result, bias
+Step = Callable[..., None]  # of input, weight, result, bias and residual, an array or None each
 
 
 @runtime_checkable
@@ -87,23 +87,28 @@ class Bound:
         plain = is_plain(out) and out.shape == self._shape and out.dtype == self._dtype and out.flags.writeable
         return plain and not any(a is not None and np.may_share_memory(out, a) for a in operands)
 
-    def compute(self, input: np.ndarray, weight: Any, bias: Any, out: np.ndarray | None) -> np.ndarray:
+    def compute(self, input: np.ndarray, weight: Any, bias: Any, residual: Any, out: np.ndarray | None) -> np.ndarray:
         """Compute, in `out` if it is given. A weight and bias that are bound themselves are None here."""
         result = empty(self._shape, self._dtype) if out is None else out
         for step in self._steps:
-            step(input, weight, result, bias)
+            step(input, weight, result, bias, residual)
         return result
 
 
 def bind(
-    planned: Planned, input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, packed: list[Any] | None = None
+    planned: Planned,
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    residual: np.ndarray | None,
+    packed: list[Any] | None = None,
 ) -> Bound | None:
     """Bind a plan to plain arrays like these, if it takes them as they are and computes the result in C order.
 
     With `packed`, what :func:`pack` returned, weight and bias are bound themselves, and not arrays like them.
     """
     problem, operands = planned.problem, {"input": input, "weight": weight}
-    if planned.backend.place != "host" or not all(a is None or a.dtype.isnative for a in (input, weight, bias)):
+    if planned.backend.place != "host" or not all(a is None or a.dtype.isnative for a in (input, weight, bias, residual)):
         return None
     if problem.conjugate is not None and operands[problem.conjugate].dtype.kind == "c":
         return None
@@ -112,11 +117,13 @@ def bind(
         return None
     inputs, weights, results = problem.view_input(input), problem.view_weight(weight), problem.view_output(result)
     addend = None if bias is None else arrays.view_bias(bias, problem.groups)
+    added = None if residual is None else problem.view_output(residual)
     steps = []
     for number, (part, plan) in enumerate(planned):
         now = packed[number] if packed is not None else plan.algorithm.pack(plan.spec, weights[part.weight], None)
-        views = Operands(inputs[part.input], now, addend, None, results[part.output])
-        bases = (input, None, result, None) if packed is not None else (input, now, result, bias)
+        rest = None if added is None else added[part.output]
+        views = Operands(inputs[part.input], now, addend, rest, results[part.output])
+        bases = (input, None, result, None, residual) if packed is not None else (input, now, result, bias, residual)
         step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
         steps.append(step if packed is not None else _packing(step, plan, same_view(weight, weights[part.weight])))
     return Bound(steps, result.shape, result.dtype)
@@ -124,11 +131,11 @@ def bind(
 
 def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...]) -> Step:
     """A step that sees arrays like the bases as the views see those, anew each time."""
-    operands = views.input, views.weight, views.output, views.bias
-    view_input, view_weight, view_output, view_bias = map(_view_of, bases, operands)
+    operands = views.input, views.weight, views.output, views.bias, views.residual
+    view_input, view_weight, view_output, view_bias, view_residual = map(_view_of, bases, operands)
 
-    def step(input: np.ndarray, weight: Any, result: np.ndarray, bias: np.ndarray | None) -> None:
-        run(Operands(view_input(input), view_weight(weight), view_bias(bias), None, view_output(result)))
+    def step(input: np.ndarray, weight: Any, result: np.ndarray, bias: Any, residual: Any) -> None:
+        run(Operands(view_input(input), view_weight(weight), view_bias(bias), view_residual(residual), view_output(result)))
 
     return step
 
@@ -141,8 +148,8 @@ def _packing(step: Step, plan: Plan, view: View) -> Step:
     """A step that packs the weight first."""
     pack, spec = plan.algorithm.pack, plan.spec
 
-    def packing(input: np.ndarray, weight: Any, result: np.ndarray, bias: np.ndarray | None) -> None:
-        step(input, pack(spec, view(weight), None), result, bias)
+    def packing(input: np.ndarray, weight: Any, result: np.ndarray, bias: Any, residual: Any) -> None:
+        step(input, pack(spec, view(weight), None), result, bias, residual)
 
     return packing
 

@@ -117,19 +117,21 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
     """
     input, weight, bias, residual, out = arrays
     key: tuple | None = None
-    if residual is None and stream is None and is_plain(input) and is_plain(weight) and (bias is None or is_plain(bias)):
+    plain = is_plain(input) and is_plain(weight) and (bias is None or is_plain(bias))
+    if stream is None and plain and (residual is None or is_plain(residual)):
         words = (*options, backend)
         if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
-            addend = None if bias is None else (bias.shape, bias.dtype)
-            key = (operator, ndim, input.shape, input.dtype, weight.shape, weight.dtype, addend, words, chosen.get())
+            first = None if bias is None else (bias.shape, bias.dtype)
+            more = None if residual is None else (residual.shape, residual.dtype)
+            key = (operator, ndim, input.shape, input.dtype, weight.shape, weight.dtype, first, more, words, chosen.get())
             bound = _bound.get(key)
-            if bound is not None and (out is None or bound.takes(out, input, weight, bias)):
-                return bound.compute(input, weight, bias, out)
+            if bound is not None and (out is None or bound.takes(out, input, weight, bias, residual)):
+                return bound.compute(input, weight, bias, residual, out)
     elif place_of(input) == "cuda" and all(map(_has_one_meaning, (*options, backend))):
         return on_device(_recorded, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
-        bound = bind(planned, input, weight, bias)
+        bound = bind(planned, input, weight, bias, residual)
         if bound is not None:
             _bound.remember(key, bound)
     return result

@@ -68,11 +68,12 @@ class Prepared:
             As the function; the arguments are named the same.
         """
         key = None
-        if residual is None and stream is None and is_plain(input):
-            key = input.shape, input.dtype, chosen.get()
+        if stream is None and is_plain(input) and (residual is None or is_plain(residual)):
+            more = None if residual is None else (residual.shape, residual.dtype)
+            key = input.shape, input.dtype, more, chosen.get()
             bound = self._bound.get(key)
-            if bound is not None and (out is None or bound.takes(out, input)):
-                return bound.compute(input, None, None, out)
+            if bound is not None and (out is None or bound.takes(out, input, residual)):
+                return bound.compute(input, None, None, residual, out)
         home = arrays.place_of(input)
         target = choose(self._backend, home).place
         site, weight, bias = self._at(target, input if home == target else None)
@@ -83,7 +84,7 @@ class Prepared:
             return on_device(self._recorded, asked, call, stream, pack, ("weight", "bias"))
         result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, pack)
         if key is not None and planned is not None:
-            bound = bind(planned, input, weight, bias, pack(planned, weight, None))
+            bound = bind(planned, input, weight, bias, residual, pack(planned, weight, None))
             if bound is not None:
                 self._bound.remember(key, bound)
         return result

@@ -38,9 +38,9 @@ def long_ways(monkeypatch):
     return calls
 
 
-def long_way(operator, ndim, x, w, bias=None, **options):
+def long_way(operator, ndim, x, w, bias=None, residual=None, **options):
     """What the long way computes."""
-    result, _ = compute(operator, ndim, Call(x, w, bias), ConvOptions(**options))
+    result, _ = compute(operator, ndim, Call(x, w, bias, residual), ConvOptions(**options))
     return result
 
 
@@ -89,22 +89,51 @@ def arrays_and_options(operator, shape, weight_shape, options, dtype):
     return random_array(weight_shape, dtype, 1), bias, options
 
 
+with_residual = pytest.mark.parametrize("with_residual", [False, True], ids=["", "residual"])
+
+
+@with_residual
 @pytest.mark.parametrize("call", CALLS, ids=range(len(CALLS)))
-def test_the_short_way_computes_the_same(call, long_ways):
-    check(*call, np.float32, long_ways)
+def test_the_short_way_computes_the_same(call, with_residual, long_ways):
+    check(*call, np.float32, with_residual, long_ways)
 
 
+@with_residual
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_short_way_computes_the_same_in_every_dtype(dtype, long_ways):
-    check("conv", 2, X, W, {"padding": 1, "bias": True}, dtype, long_ways)
+def test_the_short_way_computes_the_same_in_every_dtype(dtype, with_residual, long_ways):
+    check("conv", 2, X, W, {"padding": 1, "bias": True}, dtype, with_residual, long_ways)
 
 
-def check(operator, ndim, shape, weight_shape, options, dtype, long_ways):
+SQUARE, GROUPS = (16, 16, 3, 3), (16, 4, 3, 3)
+TAKEN = [  # by algorithms: a weight, and layouts
+    *(("NCHW", name, SQUARE) for name in ("direct", "direct_unpacked", "winograd2", "winograd4", "rows")),
+    *(("NHWC", name, SQUARE) for name in ("direct", "direct_unpacked", "winograd2", "winograd4", "rows")),
+    *(("NCHW", name, GROUPS) for name in ("depthwise_blocked", "pixels")),
+    ("NCHW", "pointwise", (16, 16, 1, 1)), ("NCHW", "depthwise", (16, 1, 3, 3)), ("NHWC", "depthwise", (16, 1, 3, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "algorithm", "weight_shape"), TAKEN)
+def test_the_short_way_adds_residuals(algorithm, layout, weight_shape, long_ways):
+    shape = (2, 16, 7, 8) if layout == "NCHW" else (2, 7, 8, 16)
+    options = {"algorithm": algorithm, "layout": layout, "groups": 16 // weight_shape[1], "bias": True, "activation": "relu"}
+    check("conv", 2, shape, weight_shape, options, np.float32, True, long_ways)
+
+
+def check(operator, ndim, shape, weight_shape, options, dtype, with_residual, long_ways):
     w, bias, options = arrays_and_options(operator, shape, weight_shape, options, dtype)
     xs = [random_array(shape, dtype, seed) for seed in (5, 6, 7)]
     expected = [long_way(operator, ndim, x, w, bias, **options) for x in xs]
+    more = {}
+    if with_residual:
+        more = {id(x): random_array(expected[0].shape, dtype, seed) for seed, x in enumerate(xs)}
+        expected = [long_way(operator, ndim, x, w, bias, more[id(x)], **options) for x in xs]
     function, op = FUNCTIONS[operator][ndim - 1], OPERATORS[operator][ndim - 1](w, bias, **options)
-    for call in (lambda x, **out: function(x, w, bias, **options, **out), op):
+
+    def functional(x, **out):
+        return function(x, w, bias, residual=more.get(id(x)), **options, **out)
+
+    for call in (functional, lambda x, **out: op(x, residual=more.get(id(x)), **out)):
         long_ways.clear()
         results = [call(x) for x in xs]
         assert len(long_ways) == 1

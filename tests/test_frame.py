@@ -65,7 +65,7 @@ def test_bound_tasks_see_the_arrays_of_the_call(small):
     launch = Launcher(task, SIGNATURE, 2, small).bind((found, a, word, b, c), (found, bases[0], None, bases[0]))
     for base in bases:
         found[:] = 0
-        launch(found, base, None, base)
+        launch(found, base, None, base, None)
         a, b = views(base)
         assert (found == seen(a, word, b, c)).all()
 

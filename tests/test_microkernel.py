@@ -51,6 +51,22 @@ def test_along_positions(tile, dtype):
 
 @every_dtype
 @every_tile
+def test_along_positions_from_a_bias(tile, dtype):
+    width = tile.NR * lanes(dtype)
+    biased = lambda tile, dtype: along_positions(tile, dtype, True)  # noqa: E731
+    for count in (0, 3, 70):
+        rng = np.random.default_rng(count)
+        inputs, starts = rng.integers(0, 9, 40 + width).astype(dtype), rng.integers(0, 40, count)
+        weights, bias = rng.integers(0, 9, (count, tile.MR)).astype(dtype), rng.integers(0, 9, tile.MR).astype(dtype)
+        expected = np.repeat(bias[:, None], width, 1)
+        for k in range(count):
+            expected += np.outer(weights[k], inputs[starts[k] :][:width])
+        result = run(biased, tile, dtype, inputs, starts * dtype.itemsize, weights, bias.ctypes.data)
+        np.testing.assert_array_equal(result, expected)
+
+
+@every_dtype
+@every_tile
 def test_along_channels(tile, dtype):
     """Any step from one position to the next, backwards too, and any table of offsets."""
     width = tile.NR * lanes(dtype)

@@ -19,7 +19,7 @@ from numba.extending import NativeValue, intrinsic, register_model, unbox
 
 __all__ = ["ADDRESS", "BASES", "Frame", "FrameType", "arguments", "spilled"]
 
-BASES = 4  # arguments, at most, whose arrays may differ from call to call
+BASES = 5  # arguments, at most, whose arrays may differ from call to call
 HEAD = 5  # words of an array before its shape and strides: owner, owner's object, size, itemsize, address
 
 
@@ -81,7 +81,7 @@ def _look(typ: Any, array: Any, c: Any) -> NativeValue:
 
 
 @intrinsic
-def spilled(typing_context: Any, frame: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+def spilled(typing_context: Any, frame: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
     """Where the address of a frame and its bases lie on this function's stack: one word, which every thread may have."""
 
     def codegen(context: Any, builder: Any, signature: Any, words: Any) -> Any:

@@ -20,7 +20,7 @@ class Kernel:
     launcher
         Runs the tasks.
     collect
-        Returns their arguments: first input, weight, output and bias, or copies of them where no view will do.
+        Returns their arguments: first input, weight, output, bias and residual, or copies of them where no view will do.
     kept
         What has to live as long as the kernel.
     restore
@@ -47,6 +47,6 @@ class Kernel:
     def bind(self, operands: Operands, bases: Sequence[np.ndarray | None]) -> Launch | None:
         """Return what computes with arrays like the bases, which operands are views of, or None."""
         args = self._collect(operands)
-        if all(base is None or np.may_share_memory(arg, base) for arg, base in zip(args[:4], bases, strict=True)):
+        if all(base is None or np.may_share_memory(arg, base) for arg, base in zip(args, bases, strict=False)):
             return self._launcher.bind(args, bases, self)
         return None

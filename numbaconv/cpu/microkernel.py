@@ -20,26 +20,29 @@ RUN = 64  # products whose sum stays in registers
 
 
 @cache
-def along_positions(tile: Tile, dtype: np.dtype) -> Any:
+def along_positions(tile: Tile, dtype: np.dtype, biased: bool = False) -> Any:
     """Compile the microkernel whose lanes are positions.
 
     Its words are the addresses of the inputs, of a table of K byte offsets into them, K, the addresses of the weights ``(K, MR)``
-    and of the sums, and the bytes from a row of sums to the next::
+    and of the sums, the bytes from a row of sums to the next, and, if it is biased, the address of a number for each row::
 
         for r in range(MR):
             for v in range(NR * lanes):
-                sums[r, v] = sum(weights[k, r] * inputs[offsets[k] + v] for k in range(K))
+                sums[r, v] = bias[r] + sum(weights[k, r] * inputs[offsets[k] + v] for k in range(K))
     """
 
-    def emit(code: Code, inputs: Value, offsets: Value, count: Value, weights: Value, sums: Value, row: Value) -> None:
+    def emit(
+        code: Code, inputs: Value, offsets: Value, count: Value, weights: Value, sums: Value, row: Value, bias: Value
+    ) -> None:
         def add(totals: list, k: Value) -> None:
             at = inputs + code.word(offsets + k * 8)
             scalars = weights + k * (tile.MR * dtype.itemsize)
             _add_products(code, tile, totals, at, [scalars + r * dtype.itemsize for r in range(tile.MR)])
 
-        _sum(code, tile, count, add, sums, row)
+        first = [bias + r * dtype.itemsize for r in range(tile.MR)] if biased else None
+        _sum(code, tile, count, add, sums, row, first)
 
-    return vector_function(emit, dtype, tile)
+    return vector_function(emit, dtype, tile, biased)
 
 
 @cache
@@ -67,11 +70,20 @@ def along_channels(tile: Tile, dtype: np.dtype) -> Any:
     return vector_function(emit, dtype, tile)
 
 
-def _sum(code: Code, tile: Tile, count: Value, add: Callable[[list, Value], None], sums: Value, row: Value) -> None:
+def _sum(
+    code: Code,
+    tile: Tile,
+    count: Value,
+    add: Callable[[list, Value], None],
+    sums: Value,
+    row: Value,
+    bias: list[Value] | None = None,
+) -> None:
     """Sum `count` products a run at a time: rounding errors grow with the length of a sum, and so with the root of it."""
+    zeros = [code.zero] * tile.MR
 
-    def run(first: Value, length: Value) -> Iterator[tuple[Value, Value]]:
-        totals = [[code.variable(code.zero) for _ in range(tile.NR)] for _ in range(tile.MR)]
+    def run(first: Value, length: Value, begin: list[Value] = zeros) -> Iterator[tuple[Value, Value]]:
+        totals = [[code.variable(value) for _ in range(tile.NR)] for value in begin]
         with code.loop(length) as k:
             add(totals, first + k)
         for r, line in enumerate(totals):
@@ -79,7 +91,7 @@ def _sum(code: Code, tile: Tile, count: Value, add: Callable[[list, Value], None
                 yield total.value, sums + row * r + v * code.bytes
 
     head = code.smaller(count, code.constant(RUN))
-    for total, at in run(code.constant(0), head):
+    for total, at in run(code.constant(0), head, zeros if bias is None else [code.broadcast(at) for at in bias]):
         code.store(total, at)
     with code.loop(count - head, RUN) as done:
         first = head + done

@@ -122,7 +122,7 @@ class Packing:
         launch = self._bound.get((rows.strides, rows.dtype))
         if launch is None:
             launch = self._bound[rows.strides, rows.dtype] = self._bind(rows, packed)
-        launch(rows, packed, None, None)
+        launch(rows, packed, None, None, None)
         return packed
 
     def deferred(self, weight: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ copy.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -27,40 +27,41 @@ from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
-from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.store import add_to_rows
+from numbaconv.cpu.simd import Code, Value, call, has_vectors, lanes, vector_function
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
 __all__ = ["POINTWISE"]
 
+L2_BYTES = 1 << 20  # inputs beyond it come from memory that is far away
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
 @inner
-def store_rows(output, sums, positions, residual, bias, activation, p):
-    """output[o, i] = activation(sums[o, i] + bias[o] + residual[o, i])."""
-    outs, width = output.shape[0], sums.shape[1]
-    call(
-        p.call_bias if width == p.wide else p.call_bias_narrow,
-        address_of(sums),
-        sums.strides[0],
-        outs,
-        address_of(bias),
-        0,
-        0,
-        0,
-        0,
-    )
-    if p.has_residual:
-        for o in range(outs):
-            part, more = as_contiguous(sums[o]), residual[o]
-            for i in range(positions):
-                part[i] += more[i]
-    if activation != 0:
-        apply(activation, as_contiguous(sums.reshape(sums.size)[: outs * width]))
-    for o in range(outs):
+def finish_rows(sums, positions, residual, activation, p):
+    """sums[o, i] = activation(sums[o, i] + residual[o, i])."""
+    for o in range(sums.shape[0]):
+        part = as_contiguous(sums[o, :positions])
+        if p.has_residual:
+            if residual.strides[1] == residual.itemsize:
+                add(part, as_contiguous(residual[o]))
+            else:
+                add(part, residual[o])
+        if activation != 0:
+            apply(activation, part)
+
+
+@inner
+def add(part, more):
+    for i in range(part.shape[0]):
+        part[i] += more[i]
+
+
+@inner
+def store_rows(output, sums, positions, p):
+    """output[o, i] = sums[o, i]."""
+    for o in range(output.shape[0]):
         part, target = as_contiguous(sums[o]), output[o]
         if p.same and target.strides[0] == target.itemsize:
             copy_bytes(address_of(target), address_of(part), positions * target.itemsize)
@@ -71,30 +72,61 @@ def store_rows(output, sums, positions, residual, bias, activation, p):
 
 @inner
 def tile(p0, width, input, weights, result, residual, bias, activation, offsets, panels, copied, sums, p):
-    """Compute the positions from p0 on for some panels of channels, of which `panels` names the sizes and microkernels."""
+    """Compute the positions from p0 on for some panels of channels, of which `panels` names the sizes and microkernels.
+
+    Meanwhile the next positions are fetched, where they are far away: a share of the inputs with each panel, and its results.
+    """
     channels, positions = input.shape
     size = weights.itemsize
     count = min(width, positions - p0)
     origin, plane = address_of(input[0, p0:]), input.strides[0]
+    following = origin + width * size
+    share = -(-channels // (panels[0, 0] + panels[1, 0])) if p.fetching and positions - p0 >= 2 * width else 0
     if count < width:
         for c in range(channels):
             copy_bytes(address_of(copied[c]), address_of(input[c, p0:]), count * size)
         origin, plane = address_of(copied), copied.strides[0]
     for c in range(channels):
         offsets[c] = c * plane
-    direct = p.plain and count == width and result.strides[1] == size
-    panel, o = address_of(weights), 0
+    straight = p.same and count == width and result.strides[1] == size
+    panel, o, fetched = address_of(weights), 0, 0
     for number, rows, micro in panels:
         for _ in range(number):
-            if direct:
-                call(micro, origin, offsets.ctypes.data, channels, panel, address_of(result[o, p0:]), result.strides[0], 0, 0)
-            else:
-                call(micro, origin, offsets.ctypes.data, channels, panel, address_of(sums), sums.strides[0], 0, 0)
-                some = result[o : o + rows, p0 : p0 + count]
+            some = min(share, channels - fetched)
+            if some > 0:
+                call(p.fetching, following + fetched * plane, plane, some, 0, 0, 0, 0, 0)
+                fetched += some
+            here = result[o : o + rows, p0 : p0 + count]
+            if straight and p.owning != 0 and positions - p0 >= 2 * width:
+                call(p.owning, address_of(here) + width * size, here.strides[0], rows, 0, 0, 0, 0, 0)
+            to, row = (address_of(here), here.strides[0]) if straight else (address_of(sums), sums.strides[0])
+            call(micro, origin, offsets.ctypes.data, channels, panel, to, row, address_of(bias[o:]), 0)
+            if p.has_residual or activation != 0:
                 more = residual[o : o + rows, p0 : p0 + count] if p.has_residual else residual
-                store_rows(some, sums, count, more, bias[o : o + rows], activation, p)
+                if straight:
+                    finish_rows(here, count, more, activation, p)
+                else:
+                    finish_rows(sums[:rows], count, more, activation, p)
+            if not straight:
+                store_rows(here, sums, count, p)
             panel += rows * channels * size
             o += rows
+
+
+@cache
+def fetch_rows(vectors: int, dtype: np.dtype, writing: bool) -> Any:
+    """Compile what begins to bring rows of so many vectors, which begin anywhere in a line, to the L1 cache.
+
+    What is returned has an ``address``; its words are the address of the first row, the bytes from a row to the next, and how
+    many rows there are.
+    """
+
+    def emit(code: Code, first: Value, row: Value, rows: Value) -> None:
+        with code.loop(rows) as r:
+            for line in range(-(-vectors * code.bytes // LINE) + 1):
+                code.fetch(first + r * row + line * LINE, writing)
+
+    return vector_function(emit, dtype, vectors, writing)
 
 
 @inner
@@ -206,16 +238,17 @@ def prepare(spec: ConvSpec) -> Runner:
     _, compute, out, _ = spec.dtypes
     width = cut.NR * lanes(compute)
     last = outs - (-(-outs // cut.channels) - 1) * cut.channels
-    wide, kept = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, cut.NR), compute))
-    narrow, more = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, 1), compute))
+    wide, kept = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, cut.NR), compute, spec.has_bias))
+    narrow, more = cuts_for({cut.channels, last}, cut.MR, lambda rows: along_positions(Tile(rows, 1), compute, spec.has_bias))
     narrow[:, 0, 0] *= -1  # how find_cut tells them apart
     cuts, finish = np.concatenate([wide, narrow]), Epilogue(spec)
     count = -(-math.prod(spec.output_size) // width)
-    adding = {nr: add_to_rows(nr, compute) for nr in (1, cut.NR)}
+    fetching, owning = (fetch_rows(cut.NR, compute, writing) for writing in (False, True))
+    far, far_out = (math.prod(shape) * compute.itemsize > L2_BYTES for shape in (spec.input_shape, spec.output_shape))
     plan = record(
-        same=out == compute, call_bias=adding[cut.NR].address, call_bias_narrow=adding[1].address,
-        plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
-        wide=width, narrow=lanes(compute), MR=cut.MR, tiles=cut.tiles, tile_blocks=-(-count // cut.tiles),
+        same=out == compute, fetching=fetching.address if far else 0, owning=owning.address if far_out else 0,
+        has_residual=spec.has_residual, wide=width, narrow=lanes(compute), MR=cut.MR, tiles=cut.tiles,
+        tile_blocks=-(-count // cut.tiles),
         channels=cut.channels, channel_blocks=-(-outs // cut.channels),
     )  # fmt: skip
     arrays = (strided(compute, 4), contiguous(compute, 2), strided(out, 4), contiguous(compute, 2), strided(compute, 4))
@@ -234,7 +267,7 @@ def prepare(spec: ConvSpec) -> Runner:
         residual = residual.reshape(results) if spec.has_residual else none
         return input, ops.weight, output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, more, adding)
+    return Kernel(launcher, collect, kept, more, fetching, owning)
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:

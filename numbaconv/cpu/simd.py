@@ -208,6 +208,14 @@ class Code:
         """The word at an address."""
         return Value(self, self.builder.load(self._pointer(address, _WORD), align=8))
 
+    def fetch(self, address: Value, writing: bool = False) -> None:
+        """Begin to bring the line of memory there to the L1 cache, for it to be read or written."""
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(ir.VoidType(), [byte, number, number, number]), "llvm.prefetch.p0i8"
+        )
+        self.builder.call(function, [self.builder.inttoptr(address.ir, byte), *(number(n) for n in (int(writing), 3, 1))])
+
     def multiply_add(self, a: Value, b: Value, c: Value) -> Value:
         """``a * b + c`` of vectors, rounded once.
 

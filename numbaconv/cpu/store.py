@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
-import numpy as np
-
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous
 from numbaconv.cpu.jit import inner
-from numbaconv.cpu.simd import Code, Value, call, vector_function
+from numbaconv.cpu.simd import call
 
-__all__ = ["add_to_rows", "finish", "store"]
+__all__ = ["finish", "store"]
 
 
 @inner
@@ -60,20 +55,3 @@ def store(output, sums, transposing):
             for i in range(rows):
                 for j in range(columns):
                     output[o, i, j] = round_to(output[o, i], sums[i, j, o])
-
-
-@cache
-def add_to_rows(vectors: int, dtype: np.dtype) -> Any:
-    """Compile ``sums[r, :] += addends[r]`` for rows of so many vectors; what is returned has an ``address``.
-
-    Its words are the address of the sums, the bytes from a row to the next, how many rows there are, and the addends' address.
-    """
-
-    def emit(code: Code, sums: Value, row: Value, rows: Value, addends: Value) -> None:
-        with code.loop(rows) as r:
-            addend = code.broadcast(addends + r * dtype.itemsize)
-            for v in range(vectors):
-                at = sums + r * row + v * code.bytes
-                code.store(code.load(at) + addend, at)
-
-    return vector_function(emit, dtype, vectors)

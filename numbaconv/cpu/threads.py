@@ -39,17 +39,17 @@ def forked() -> bool:
 
 
 @kernel(parallel=True)
-def in_parallel(count, task, frame, a, b, c, d):
+def in_parallel(count, task, frame, a, b, c, d, e):
     """All tasks, over the threads."""
-    block = spilled(frame, a, b, c, d)
+    block = spilled(frame, a, b, c, d, e)
     for number in prange(count):
         invoke(task, int64(number), block)
 
 
 @kernel
-def in_series(count, task, frame, a, b, c, d):
+def in_series(count, task, frame, a, b, c, d, e):
     """All tasks, in the calling thread."""
-    block = spilled(frame, a, b, c, d)
+    block = spilled(frame, a, b, c, d, e)
     for number in range(count):
         invoke(task, number, block)
 
