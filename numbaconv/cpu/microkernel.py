@@ -5,7 +5,7 @@ Its vectors run along output positions or along output channels, whichever a pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -28,7 +28,7 @@ def along_positions(tile: Tile, dtype: np.dtype, biased: bool = False) -> Any:
 
         for r in range(MR):
             for v in range(NR * lanes):
-                sums[r, v] = bias[r] + sum(weights[k, r] * inputs[offsets[k] + v] for k in range(K))
+                sums[r, v] = sum(weights[k, r] * inputs[offsets[k] + v] for k in range(K)) + bias[r]
     """
 
     def emit(
@@ -79,24 +79,46 @@ def _sum(
     row: Value,
     bias: list[Value] | None = None,
 ) -> None:
-    """Sum `count` products a run at a time: rounding errors grow with the length of a sum, and so with the root of it."""
-    zeros = [code.zero] * tile.MR
+    """Sum `count` products a run at a time: rounding errors grow with the length of a sum, and so with the root of it.
 
-    def run(first: Value, length: Value, begin: list[Value] = zeros) -> Iterator[tuple[Value, Value]]:
-        totals = [[code.variable(value) for _ in range(tile.NR)] for value in begin]
+    What is in `bias`, the addresses of a number for each row, is added last.
+    """
+
+    def run(first: Value, length: Value) -> list[tuple[Value, Value, int]]:
+        totals = [[code.variable(code.zero) for _ in range(tile.NR)] for _ in range(tile.MR)]
         with code.loop(length) as k:
             add(totals, first + k)
-        for r, line in enumerate(totals):
-            for v, total in enumerate(line):
-                yield total.value, sums + row * r + v * code.bytes
+        places = [(r, v) for r in range(tile.MR) for v in range(tile.NR)]
+        return [(totals[r][v].value, sums + row * r + v * code.bytes, r) for r, v in places]
+
+    def add_bias(found: list[tuple[Value, Value, int]]) -> None:
+        addends = [code.broadcast(at) for at in bias or ()]
+        for total, at, r in found:
+            code.store(total + addends[r], at)
 
     head = code.smaller(count, code.constant(RUN))
-    for total, at in run(code.constant(0), head, zeros if bias is None else [code.broadcast(at) for at in bias]):
-        code.store(total, at)
+    found = run(code.constant(0), head)
+    if bias is None:
+        _store(code, found)
+    else:
+        with code.either(head, count) as (all_of_them, some):
+            with all_of_them:
+                add_bias(found)
+            with some:
+                _store(code, found)
     with code.loop(count - head, RUN) as done:
         first = head + done
-        for total, at in run(first, code.smaller(count - first, code.constant(RUN))):
-            code.store(code.load(at) + total, at)
+        _store(
+            code, [(code.load(at) + total, at, r) for total, at, r in run(first, code.smaller(count - first, code.constant(RUN)))]
+        )
+    if bias is not None:
+        with code.loop(code.smaller(count - head, code.constant(1))):
+            add_bias([(code.load(at), at, r) for _, at, r in found])
+
+
+def _store(code: Code, found: list[tuple[Value, Value, int]]) -> None:
+    for total, at, _ in found:
+        code.store(total, at)
 
 
 def _add_products(code: Code, tile: Tile, totals: list, vectors: Value, scalars: list) -> None:
