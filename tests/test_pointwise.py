@@ -1,5 +1,6 @@
 """Pointwise convolution, channels first: lanes along the positions."""
 
+import numba
 import numpy as np
 import pytest
 from helpers import assert_conforms, case, conv2d, operands, random_array, why_not
@@ -67,3 +68,23 @@ def test_what_it_does_not_take(problem, words):
     assert words in why_not(arrays, options)
     with pytest.raises(ValueError, match=r"^algorithm: "):
         conv2d(arrays, **options)
+
+
+@pytest.mark.parametrize("every_second", [False, True])
+@pytest.mark.parametrize("with_residual", [False, True])
+@pytest.mark.parametrize(("dtype", "out_dtype"), [("float32", None), ("float32", "float16"), ("int64", None)])
+def test_results_are_finished_once_wherever_they_lie(dtype, out_dtype, with_residual, every_second):
+    """Small integers: in the result itself in stretches, in a buffer where that has another dtype or stride, and at the end."""
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.integers(-4, 5, shape).astype(dtype) for shape in ((2, 20, 17, 41), (17, 20, 1, 1), (17,)))
+    residual = rng.integers(-99, 99, (2, 17, 17, 41)).astype(dtype) if with_residual else None
+    out = np.empty((2, 17, 17, 82), out_dtype or dtype)[..., :: 1 + every_second][..., :41]
+    options = {"residual": residual, "activation": shifted, "out_dtype": out_dtype}
+    result = nc.conv2d(x, w, b, **options, algorithm="pointwise", out=out)
+    np.testing.assert_array_equal(result, nc.conv2d(x, w, b, **options, backend="reference"))
+
+
+@numba.njit
+def shifted(x):
+    """What done twice is something else."""
+    return x + 3

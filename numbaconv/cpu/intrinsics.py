@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
-__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "owned"]
+__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "owned", "typed_as"]
 
 
 @intrinsic
@@ -32,6 +32,23 @@ def as_contiguous(typing_context: Any, array: Any) -> Any:
         return view._getvalue()
 
     return result(array), codegen
+
+
+@intrinsic
+def typed_as(typing_context: Any, array: Any, like: Any) -> Any:
+    """``array``, known to have the dtype of `like` where this runs, typed so. The caller keeps `array` alive."""
+    result = types.Array(like.dtype, array.ndim, "A", readonly=not array.mutable)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, args[0])
+        view = context.make_array(result)(context, builder)
+        context.populate_array(
+            view, data=builder.bitcast(source.data, view.data.type), shape=source.shape, strides=source.strides,
+            itemsize=source.itemsize, meminfo=None,
+        )  # fmt: skip
+        return view._getvalue()
+
+    return result(array, like), codegen
 
 
 @intrinsic

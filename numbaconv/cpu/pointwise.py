@@ -22,7 +22,7 @@ from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, copy_bytes, keep
+from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, copy_bytes, keep, typed_as
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
@@ -35,14 +35,15 @@ from numbaconv.spec import ConvSpec
 __all__ = ["POINTWISE"]
 
 L2_BYTES = 1 << 20  # inputs beyond it come from memory that is far away
+STRETCH = 256  # positions that are finished together: from the L2 cache, with few calls
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
 @inner
-def finish_rows(sums, positions, residual, activation, p):
+def finish_rows(sums, residual, activation, p):
     """sums[o, i] = activation(sums[o, i] + residual[o, i])."""
-    for o in range(sums.shape[0]):
-        part = as_contiguous(sums[o, :positions])
+    for o in range(sums.shape[0] if p.has_residual or activation != 0 else 0):
+        part = as_contiguous(sums[o])
         if p.has_residual:
             if residual.strides[1] == residual.itemsize:
                 add(part, as_contiguous(residual[o]))
@@ -71,9 +72,10 @@ def store_rows(output, sums, positions, p):
 
 
 @inner
-def tile(p0, width, input, weights, result, residual, bias, activation, offsets, panels, copied, sums, p):
+def tile(p0, width, straight, input, weights, result, residual, bias, activation, offsets, panels, copied, sums, p):
     """Compute the positions from p0 on for some panels of channels, of which `panels` names the sizes and microkernels.
 
+    If they go straight to the result they are not finished.
     Meanwhile the next positions are fetched, where they are far away: a share of the inputs with each panel, and its results.
     """
     channels, positions = input.shape
@@ -88,7 +90,6 @@ def tile(p0, width, input, weights, result, residual, bias, activation, offsets,
         origin, plane = address_of(copied), copied.strides[0]
     for c in range(channels):
         offsets[c] = c * plane
-    straight = p.same and count == width and result.strides[1] == size
     panel, o, fetched = address_of(weights), 0, 0
     for number, rows, micro in panels:
         for _ in range(number):
@@ -101,13 +102,9 @@ def tile(p0, width, input, weights, result, residual, bias, activation, offsets,
                 call(p.owning, address_of(here) + width * size, here.strides[0], rows, 0, 0, 0, 0, 0)
             to, row = (address_of(here), here.strides[0]) if straight else (address_of(sums), sums.strides[0])
             call(micro, origin, offsets.ctypes.data, channels, panel, to, row, address_of(bias[o:]), 0)
-            if p.has_residual or activation != 0:
-                more = residual[o : o + rows, p0 : p0 + count] if p.has_residual else residual
-                if straight:
-                    finish_rows(here, count, more, activation, p)
-                else:
-                    finish_rows(sums[:rows], count, more, activation, p)
             if not straight:
+                more = residual[o : o + rows, p0 : p0 + count] if p.has_residual else residual
+                finish_rows(sums[:rows, :count], more, activation, p)
                 store_rows(here, sums, count, p)
             panel += rows * channels * size
             o += rows
@@ -150,13 +147,24 @@ def task(number, frame):
     sums = aligned(p.MR * p.wide, weight).reshape(p.MR, p.wide)
     wide, narrow = find_cut(cuts, o1 - o0), find_cut(cuts, -(o1 - o0))
     p1 = min(positions, (tile_block + 1) * p.tiles * p.wide)
-    for p0 in range(tile_block * p.tiles * p.wide, p1, p.wide):
+    unfinished, whole = tile_block * p.tiles * p.wide, p.same and result.strides[1] == weight.itemsize
+    for p0 in range(unfinished, p1, p.wide):
         if positions - p0 <= p.narrow:
+            straight = whole and positions - p0 == p.narrow
             copied_narrow = copied.reshape(channels * (p.wide // p.narrow), p.narrow)
             sums_narrow = sums.reshape(p.MR * (p.wide // p.narrow), p.narrow)
-            tile(p0, p.narrow, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow, sums_narrow, p)
+            tile(
+                p0, p.narrow, straight, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow,
+                sums_narrow, p,
+            )  # fmt: skip
         else:
-            tile(p0, p.wide, image, weights, result, more, addend, activation, offsets, wide, copied, sums, p)
+            straight = whole and positions - p0 >= p.wide
+            tile(p0, p.wide, straight, image, weights, result, more, addend, activation, offsets, wide, copied, sums, p)
+        done = min(p1, p0 + p.wide) if straight else p0
+        if whole and (done - unfinished >= STRETCH or p0 + p.wide >= p1):
+            beside = more[:, unfinished:done] if p.has_residual else more
+            finish_rows(typed_as(result[:, unfinished:done], sums), beside, activation, p)
+            unfinished = done
     keep(offsets)
     keep(copied)
     keep(sums)
