@@ -61,10 +61,10 @@ def loop_of(lines):
 
 
 @pytest.mark.parametrize("tile", target._TILES["neon"], ids=str)
-@pytest.mark.parametrize("kernel", ["along_channels", "along_positions"])
-def test_microkernels(kernel, tile, machine, monkeypatch):
+@pytest.mark.parametrize(("kernel", "more"), [("along_channels", ()), ("along_positions", ()), ("along_positions", (True,))])
+def test_microkernels(kernel, more, tile, machine, monkeypatch):
     make = getattr(microkernel, kernel).__wrapped__
-    loop = loop_of(assemble(machine, monkeypatch, lambda: make(tile, np.dtype(np.float32))))
+    loop = loop_of(assemble(machine, monkeypatch, lambda: make(tile, np.dtype(np.float32), *more)))
     fused = [line for line in loop if re.match(r"\s+fmla\s+v\d+\.4s", line)]
     assert len(fused) == tile.MR * tile.NR
     assert not [line for line in loop if SPILL.match(line)]

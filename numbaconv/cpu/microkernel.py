@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numbaconv.cpu.simd import Code, Value, vector_function
+from numbaconv.cpu.simd import Code, Value, Variable, vector_function
 from numbaconv.cpu.target import Tile
 
 __all__ = ["RUN", "along_channels", "along_positions"]
@@ -84,41 +84,35 @@ def _sum(
     What is in `bias`, the addresses of a number for each row, is added last.
     """
 
-    def run(first: Value, length: Value) -> list[tuple[Value, Value, int]]:
+    def run(first: Value, length: Value) -> list[tuple[Variable, Value, int]]:
         totals = [[code.variable(code.zero) for _ in range(tile.NR)] for _ in range(tile.MR)]
         with code.loop(length) as k:
             add(totals, first + k)
         places = [(r, v) for r in range(tile.MR) for v in range(tile.NR)]
-        return [(totals[r][v].value, sums + row * r + v * code.bytes, r) for r, v in places]
+        return [(totals[r][v], sums + row * r + v * code.bytes, r) for r, v in places]
 
-    def add_bias(found: list[tuple[Value, Value, int]]) -> None:
-        addends = [code.broadcast(at) for at in bias or ()]
-        for total, at, r in found:
-            code.store(total + addends[r], at)
-
+    # Each sum is stored before the next is looked at, or there would be too few registers.
     head = code.smaller(count, code.constant(RUN))
     found = run(code.constant(0), head)
     if bias is None:
-        _store(code, found)
+        for total, at, _ in found:
+            code.store(total.value, at)
     else:
         with code.either(head, count) as (all_of_them, some):
             with all_of_them:
-                add_bias(found)
+                for total, at, r in found:
+                    code.store(total.value + code.broadcast(bias[r]), at)
             with some:
-                _store(code, found)
+                for total, at, _ in found:
+                    code.store(total.value, at)
     with code.loop(count - head, RUN) as done:
         first = head + done
-        _store(
-            code, [(code.load(at) + total, at, r) for total, at, r in run(first, code.smaller(count - first, code.constant(RUN)))]
-        )
+        for total, at, _ in run(first, code.smaller(count - first, code.constant(RUN))):
+            code.store(code.load(at) + total.value, at)
     if bias is not None:
         with code.loop(code.smaller(count - head, code.constant(1))):
-            add_bias([(code.load(at), at, r) for _, at, r in found])
-
-
-def _store(code: Code, found: list[tuple[Value, Value, int]]) -> None:
-    for total, at, _ in found:
-        code.store(total, at)
+            for _, at, r in found:
+                code.store(code.load(at) + code.broadcast(bias[r]), at)
 
 
 def _add_products(code: Code, tile: Tile, totals: list, vectors: Value, scalars: list) -> None:

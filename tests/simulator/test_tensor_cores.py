@@ -30,9 +30,14 @@ def tensor_error(arrays, digits):
 
 
 @pytest.mark.parametrize("case", TENSOR_GRID, ids=str)
-@pytest.mark.parametrize(("dtype", "precision"), KINDS)
+@pytest.mark.parametrize(("dtype", "precision"), KINDS[:2])
 def test_instructions_of_warps(dtype, precision, case):
     check("tensor_gemm", dtype, precision, case)
+
+
+@pytest.mark.parametrize(("dtype", "precision"), KINDS[2:])
+def test_kinds_of_warps(dtype, precision):
+    check("tensor_gemm", dtype, precision, TENSOR_GRID[1])
 
 
 WARPGROUP_GRID = [
