@@ -1,4 +1,7 @@
-"""The machine's FMA peak: the bare microkernel, on data in the L1 cache, on some threads of this process."""
+"""The machine's FMA peak: the bare microkernel, on data in the L1 cache, on some threads of this process.
+
+``numbaconv.bench.roofs`` measures the same, but these benchmarks run on commits that do not have it.
+"""
 
 from __future__ import annotations
 

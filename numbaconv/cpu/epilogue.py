@@ -18,7 +18,6 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
-from numbaconv.cpu import elementary
 from numbaconv.cpu.jit import contiguous, strided
 from numbaconv.errors import bad_type
 from numbaconv.spec import ConvSpec
@@ -59,6 +58,8 @@ def named(activation: str, dtype: np.dtype) -> Callable:
     definition = SCALARS[activation]
     if dtype != np.float32:
         return definition
+    from numbaconv.cpu import elementary  # whose functions take Numba milliseconds to wrap
+
     if activation == "tanh":
         return elementary.tanh.py_func
     own = {name: getattr(elementary, name) for name in elementary.__all__}

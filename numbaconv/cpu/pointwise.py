@@ -34,7 +34,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = ["POINTWISE"]
 
-L2_BYTES = 1 << 20  # inputs beyond it come from memory that is far away
+L2_BYTES = 2**20  # of a cache: inputs and results beyond it are far away
 STRETCH = 256  # positions that are finished together: from the L2 cache, with few calls
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
