@@ -72,14 +72,16 @@ def store_rows(output, sums, positions, p):
 
 
 @inner
-def tile(p0, width, straight, input, weights, result, residual, bias, activation, offsets, panels, copied, sums, p):
+def tile(p0, straight, operands, panels, copied, sums):
     """Compute the positions from p0 on for some panels of channels, of which `panels` names the sizes and microkernels.
 
-    If they go straight to the result they are not finished.
+    They are as many as `copied` and `sums`, which are there for the last ones, have columns. If they go straight to the result
+    they are not finished.
     Meanwhile the next positions are fetched, where they are far away: a share of the inputs with each panel, and its results.
     """
+    input, weights, result, residual, bias, activation, offsets, p = operands
     channels, positions = input.shape
-    size = weights.itemsize
+    size, width = weights.itemsize, copied.shape[1]
     count = min(width, positions - p0)
     origin, plane = address_of(input[0, p0:]), input.strides[0]
     following = origin + width * size
@@ -143,6 +145,7 @@ def task(number, frame):
     result = output[n, group, o0:o1]
     more = residual[n, group, o0:o1] if p.has_residual else residual[0, 0]
     offsets = np.empty(channels, np.int64)
+    operands = image, weights, result, more, addend, activation, offsets, p
     copied = aligned(channels * p.wide, weight).reshape(channels, p.wide)
     sums = aligned(p.MR * p.wide, weight).reshape(p.MR, p.wide)
     wide, narrow = find_cut(cuts, o1 - o0), find_cut(cuts, -(o1 - o0))
@@ -153,13 +156,10 @@ def task(number, frame):
             straight = whole and positions - p0 == p.narrow
             copied_narrow = copied.reshape(channels * (p.wide // p.narrow), p.narrow)
             sums_narrow = sums.reshape(p.MR * (p.wide // p.narrow), p.narrow)
-            tile(
-                p0, p.narrow, straight, image, weights, result, more, addend, activation, offsets, narrow, copied_narrow,
-                sums_narrow, p,
-            )  # fmt: skip
+            tile(p0, straight, operands, narrow, copied_narrow, sums_narrow)
         else:
             straight = whole and positions - p0 >= p.wide
-            tile(p0, p.wide, straight, image, weights, result, more, addend, activation, offsets, wide, copied, sums, p)
+            tile(p0, straight, operands, wide, copied, sums)
         done = min(p1, p0 + p.wide) if straight else p0
         if whole and (done - unfinished >= STRETCH or p0 + p.wide >= p1):
             beside = more[:, unfinished:done] if p.has_residual else more
