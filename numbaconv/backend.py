@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any, NamedTuple
 
-from numbaconv import cpu, cuda, reference
 from numbaconv.algorithm import Algorithm
 from numbaconv.arrays import Place
 from numbaconv.errors import BackendUnavailableError, bad_type, bad_value
@@ -20,11 +20,15 @@ SETTING = os.environ.get(ENVIRONMENT, "")  # once: looking it up takes as long a
 
 
 class Backend(NamedTuple):
-    """A backend: where its arrays live, and the module that has the rest."""
+    """A backend: where its arrays live. The module of its name has the rest, and is imported when it is asked for."""
 
     name: str
     place: Place
-    module: Any
+
+    @property
+    def module(self) -> Any:
+        """What has its algorithms."""
+        return import_module(f"numbaconv.{self.name}")
 
     @property
     def algorithms(self) -> tuple[Algorithm, ...]:
@@ -37,9 +41,9 @@ class Backend(NamedTuple):
 
 
 BACKENDS = {
-    "cpu": Backend("cpu", "host", cpu),
-    "cuda": Backend("cuda", "cuda", cuda),
-    "reference": Backend("reference", "host", reference),
+    "cpu": Backend("cpu", "host"),
+    "cuda": Backend("cuda", "cuda"),
+    "reference": Backend("reference", "host"),
 }
 # The backend that calls go to which name none: the with block's, or else the environment's.
 chosen: ContextVar[str | None] = ContextVar("numbaconv_backend", default=SETTING or None)

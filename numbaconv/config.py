@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 
-from numbaconv.backend import ENVIRONMENT, SETTING, backends
-from numbaconv.cpu import cache_folder
+from numbaconv.backend import BACKENDS, ENVIRONMENT, SETTING, backends
 from numbaconv.errors import bad_value
 
 __all__ = ["show_config"]
@@ -51,11 +49,13 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
 
 
 def _versions() -> dict[str, Any]:
+    from importlib import metadata
+
     versions = {"python": platform.python_version()}
     for package in ("numbaconv", "numba", "llvmlite", "numpy", "numba-cuda"):
         try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
             versions[package] = "not installed"
     return versions
 
@@ -78,4 +78,4 @@ def _threads() -> dict[str, Any]:
 
 
 def _settings() -> dict[str, Any]:
-    return {ENVIRONMENT: SETTING or "not set", "kernel cache": cache_folder()}
+    return {ENVIRONMENT: SETTING or "not set", "kernel cache": BACKENDS["cpu"].module.cache_folder()}

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import is_jitted
 
-from numbaconv import adjoint, arrays, cuda, spec
+from numbaconv import adjoint, arrays, spec
 from numbaconv.algorithm import Operands
 from numbaconv.arrays import HOST, Memory, Place, is_plain, place_of
-from numbaconv.backend import Backend, choose, chosen
+from numbaconv.backend import BACKENDS, Backend, choose, chosen
 from numbaconv.bound import Bound, Memo, Planned, bind
 from numbaconv.bound import pack as pack_now
 from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
@@ -45,7 +45,6 @@ __all__ = [
     "settle",
 ]
 
-_MEMORIES: dict[Place, Memory] = {"host": HOST, "cuda": cuda.MEMORY}
 OPERATORS: dict[str, Callable[[int, Specs, ConvOptions], Problem]] = {
     "conv": convolution,
     "conv_transpose": adjoint.transposed,
@@ -94,12 +93,12 @@ class Views(NamedTuple):
 
 def memory_at(place: Place) -> Memory:
     """Return a kind of memory."""
-    return _MEMORIES[place]
+    return HOST if place == "host" else BACKENDS["cuda"].module.MEMORY
 
 
 def memory_of(array: Any) -> Memory:
     """Return the memory that an array, or what NumPy makes one of, lives in."""
-    return _MEMORIES[arrays.place_of(array)]
+    return memory_at(arrays.place_of(array))
 
 
 def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: str | None = None, stream: Any = None) -> Any:
@@ -144,7 +143,7 @@ def on_device(
 
     The arrays that are `owned`, by name, are the same in all calls that the table is for, on each device.
     """
-    memory = _MEMORIES["cuda"]
+    memory = memory_at("cuda")
     looks = look_at(memory, {name: array for name, array in zip(Call._fields, call, strict=True) if name not in owned})
     key = None if looks is None else (asked, looks.rest, chosen.get())
     recorded = None if key is None else memo.get(key)
@@ -194,7 +193,7 @@ def compute(
         raise bad_value("stream", f"None on the {target.name} backend", repr(stream))
     names = ARGUMENTS.get(operator, Views._fields)
     given = {name: a for name, a in zip((*names, "out"), call, strict=True) if a is not None and place_of(a) == target.place}
-    with _MEMORIES[target.place].session(given, stream) as on:
+    with memory_at(target.place).session(given, stream) as on:
         return _compute(operator, ndim, call, options, target, names, on, pack)
 
 
@@ -208,7 +207,7 @@ def _compute(
     stream: Any,
     pack: Packer,
 ) -> tuple[Any, Planned | None]:
-    home, memory = arrays.place_of(call.input), _MEMORIES[target.place]
+    home, memory = arrays.place_of(call.input), memory_at(target.place)
     operands = [_brought(a, name, home, target.place, stream) for a, name in zip(call[:4], names, strict=True)]
     views = Views._make(
         None if a is None and name in OPTIONAL else memory.view(a, name) for a, name in zip(operands, names, strict=True)
@@ -216,7 +215,7 @@ def _compute(
     prepared = pack is not pack_now
     planned = _plan_views(operator, ndim, views, options, target, prepared)
 
-    out = None if call.out is None else _MEMORIES[home].view_out(call.out)
+    out = None if call.out is None else memory_at(home).view_out(call.out)
     usual = planned
     if out is not None:
         planned = _plan_for_out(out, planned, operator, ndim, views, options, prepared)
@@ -230,10 +229,10 @@ def _compute(
     _run(planned, memory, views, result, pack, stream)
     computed = memory.restride(stored, result)
     if home != target.place:
-        computed = _MEMORIES[home].from_host(memory.to_host(computed, stream), call.input, stream)
+        computed = memory_at(home).from_host(memory.to_host(computed, stream), call.input, stream)
     if out is None:
         return computed, general
-    _MEMORIES[home].copy(call.out, computed, stream)
+    memory_at(home).copy(call.out, computed, stream)
     return call.out, general
 
 
@@ -256,7 +255,7 @@ def _run(planned: Planned, memory: Memory, views: Views, result: np.ndarray, pac
 
 def settle(planned: Planned, stream: Any) -> None:
     """Wait until what was begun on a stream, where the plan computes, is done."""
-    _MEMORIES[planned.backend.place].settle(stream)
+    memory_at(planned.backend.place).settle(stream)
 
 
 def _brought(array: Any, argument: str, home: Place, target: Place, stream: Any) -> Any:
@@ -274,7 +273,7 @@ def move(array: Any, argument: str, target: Place, stream: Any = None) -> Any:
         return memory_of(array).to_host(array, stream)
     if place_of(array) == "cuda":
         array = memory_of(array).to_host(array, stream)
-    return _MEMORIES[target].from_host(HOST.view(array, argument), None, stream)
+    return memory_at(target).from_host(HOST.view(array, argument), None, stream)
 
 
 def indexed(array: Any, argument: str, index: Any) -> Any:

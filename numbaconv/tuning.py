@@ -20,7 +20,6 @@ from typing import Any
 import numba
 from numba.core.registry import cpu_target
 
-from numbaconv.cpu import jit
 from numbaconv.files import ENVIRONMENT, check_owner, folder, replace_whole
 from numbaconv.spec import ConvSpec
 
@@ -51,13 +50,15 @@ def problem_key(spec: ConvSpec) -> str:
 @cache
 def machine() -> dict[str, Any]:
     """Return what measurements depend on beside the problem: what Numba compiles for, its threads, and the kernels."""
+    from numbaconv.cpu.cache import source_stamp  # and with it the backend, which importing the package does not
+
     _, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     return {
         "cpu": cpu,
         "features": features,
         "threads": numba.config.NUMBA_NUM_THREADS,
         "numba": numba.__version__,
-        "kernels": jit._source_stamp(),
+        "kernels": source_stamp(),
     }
 
 

@@ -1,5 +1,6 @@
 """Compiled kernels are kept on disk; a cache that is damaged, stale or not to be had never stops a computation."""
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -10,10 +11,12 @@ import numba
 import numpy as np
 import pytest
 from helpers import run_python
+from llvmlite import ir
 from numba import types
 from numba.core import caching, event
 
-from numbaconv.cpu import jit
+from numbaconv.cpu import cache as kernel_cache
+from numbaconv.cpu import machine_code
 
 TINY = """
 from numbaconv.cpu.jit import kernel
@@ -46,6 +49,22 @@ def run_tiny(folder):
     return bool(recorder.buffer)  # and "tiny" stays in sys.modules, where a cached kernel looks for its globals
 
 
+def run_vector(monkeypatch):
+    """The same for a function in LLVM's IR, which stores the product of its arguments."""
+
+    def emit(builder):
+        to, a, b = builder.function.args
+        builder.store(builder.mul(a, b), builder.inttoptr(to, ir.IntType(64).as_pointer()))
+
+    monkeypatch.setattr(machine_code, "_known", {})
+    result = np.zeros(1, np.int64)
+    with event.install_recorder("numba:compile") as recorder:
+        code = machine_code.machine_code("product, of tests", emit, 3)
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(code.address)(result.ctypes.data, 6, 7)
+    assert result[0] == 42
+    return bool(recorder.buffer)
+
+
 def files(folder, suffix="nb?"):
     return sorted((folder / "cache").rglob(f"*.{suffix}"))
 
@@ -61,20 +80,21 @@ def test_a_kernel_is_compiled_once(folder):
 def test_a_changed_source_is_compiled_anew(folder, monkeypatch):
     """Of any file of the backend: kernels inline functions of others."""
     sources = folder / "sources"
-    sources.mkdir()
-    for name in ("jit.py", "other.py"):
+    (sources / "cpu").mkdir(parents=True)
+    names = ["cpu/cache.py", "cpu/other.py", "activation.py", "toom.py"]
+    for name in names:
         (sources / name).write_text("")
-    monkeypatch.setattr(jit, "__file__", str(sources / "jit.py"))
+    monkeypatch.setattr(kernel_cache, "__file__", str(sources / names[0]))
     stamps = []
-    for name in ("jit.py", "other.py", "new.py"):
-        stamps.append(jit._source_stamp.__wrapped__())
+    for name in (*names, "cpu/new.py"):
+        stamps.append(kernel_cache.source_stamp.__wrapped__())
         (sources / name).write_text("changed = True")
-    stamps.append(jit._source_stamp.__wrapped__())
-    assert len(set(stamps)) == 4
+    stamps.append(kernel_cache.source_stamp.__wrapped__())
+    assert len(set(stamps)) == 6
 
     for stamp, compiled in [("a", True), ("a", False), ("b", True), ("b", False)]:
-        monkeypatch.setattr(jit, "_source_stamp", lambda stamp=stamp: stamp)
-        assert run_tiny(folder) == compiled
+        monkeypatch.setattr(kernel_cache, "source_stamp", lambda stamp=stamp: stamp)
+        assert (run_tiny(folder), run_vector(monkeypatch)) == (compiled, compiled)
 
 
 def as_folder(path):
@@ -107,6 +127,31 @@ def test_a_damaged_file_costs_a_compilation_at_most(folder, suffix, damage):
     run_tiny(folder)
     if damage != "a folder in its place":
         assert not run_tiny(folder), "the cache is not repaired"
+
+
+@pytest.mark.filterwarnings("ignore:cannot .* the kernel cache:RuntimeWarning")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_machine_code_costs_a_compilation_at_most(folder, monkeypatch, damage):
+    assert run_vector(monkeypatch)
+    assert not run_vector(monkeypatch)
+    [path] = files(folder, "nbm")
+    DAMAGE[damage](path)
+    assert run_vector(monkeypatch)
+    assert run_vector(monkeypatch) == (damage == "a folder in its place"), "the cache is not repaired"
+
+
+@pytest.mark.filterwarnings("ignore:cannot .* the kernel cache:RuntimeWarning")
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs owners of files")
+def test_what_belongs_to_another_user_is_not_loaded(folder, monkeypatch):
+    assert run_vector(monkeypatch)
+    assert run_tiny(folder)
+    monkeypatch.setenv("NUMBACONV_CACHE_DIR", str(folder / "own"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: 4321)
+        assert run_vector(monkeypatch)
+        with pytest.warns(RuntimeWarning, match="compiles anew.*belongs to another user"):
+            assert run_tiny(folder)
+    assert not run_tiny(folder)
 
 
 HOLES = """
@@ -149,7 +194,7 @@ def test_no_folder_that_can_be_written(folder, monkeypatch, error):
     monkeypatch.setattr(caching.tempfile, "TemporaryFile", refuse)
     with pytest.warns(RuntimeWarning, match="compiles anew"):
         assert run_tiny(folder)
-    assert jit.cache_folder().startswith("none")
+    assert kernel_cache.cache_folder().startswith("none")
     assert not files(folder)
 
 
@@ -180,7 +225,9 @@ with warnings.catch_warnings(record=True) as seen:
         X = np.stack([np.arange(9.0), np.arange(1.0, 10.0)]).reshape(2, 3, 3).astype(np.float32)
         K = np.array([[[0, 1], [2, 3]], [[1, 2], [3, 4]]], np.float32)
         y = nc.corr2d_multi_in(X, K)
+        ones = nc.conv2d(np.ones((1, 8, 9, 9)), np.ones((8, 8, 3, 3)), activation="tanh")
 assert y.tolist() == [[56, 72], [104, 120]], y
+assert (ones == 1).all()
 print(json.dumps({"compiled": len(recorder.buffer), "warnings": [str(w.message) for w in seen if w.category is RuntimeWarning]}))
 """
 
@@ -194,7 +241,7 @@ def test_a_second_process_compiles_nothing_and_damage_is_survived(tmp_path):
     first = convolve(cache)
     assert first["compiled"]
     written = sorted(cache.rglob("*.nb?"))
-    assert {p.suffix for p in written} == {".nbi", ".nbc"}
+    assert {p.suffix for p in written} == {".nbi", ".nbc", ".nbm"}
     assert convolve(cache) == {"compiled": 0, "warnings": []}
     assert sorted(cache.rglob("*.nb?")) == written
 

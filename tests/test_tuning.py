@@ -16,7 +16,7 @@ import numbaconv as nc
 from numbaconv import measure, tuning
 from numbaconv.__main__ import main
 from numbaconv.backend import BACKENDS
-from numbaconv.cpu import jit
+from numbaconv.cpu import cache as kernel_cache
 from numbaconv.cpu.rows import ROWS
 from numbaconv.dispatch import select, usable
 from numbaconv.dtypes import resolve
@@ -130,7 +130,7 @@ def test_functions_of_the_callers_are_one():
 
 
 STALE = {
-    "another version": lambda patch: patch.setattr(jit, "_source_stamp", lambda: "another"),
+    "another version": lambda patch: patch.setattr(kernel_cache, "source_stamp", lambda: "another"),
     "another number of threads": lambda patch: patch.setattr(numba.config, "NUMBA_NUM_THREADS", 97),
     "another CPU": lambda patch: patch.setattr(
         tuning.cpu_target.target_context.codegen().__class__, "magic_tuple", lambda s: "abc"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from numbaconv.cpu.cache import cache_folder
 from numbaconv.cpu.depthwise import DEPTHWISE
 from numbaconv.cpu.depthwise_blocked import DEPTHWISE_BLOCKED
 from numbaconv.cpu.direct import DIRECT, DIRECT_UNPACKED
-from numbaconv.cpu.jit import cache_folder
 from numbaconv.cpu.pixels import PIXELS
 from numbaconv.cpu.pointwise import POINTWISE
 from numbaconv.cpu.rows import ROWS

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
+
+from numba import types
 
 from numbaconv.cpu.float16 import load
-from numbaconv.cpu.intrinsics import address_of, as_contiguous, copy_bytes, owned
-from numbaconv.cpu.jit import inner
+from numbaconv.cpu.intrinsics import address_of, as_contiguous, copy_bytes
+from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call
+from numbaconv.cpu.transpose import from_rows
+from numbaconv.spec import ConvSpec
 
-__all__ = ["MODES", "aligned", "copy_channels_first", "copy_channels_last", "copy_transposed", "inside", "source"]
+__all__ = ["MODES", "Copying", "inside", "source"]
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
 MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
 
 
-@inner(inline="always")
+@inner
 def source(position, size, mode):
     """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
     if 0 <= position < size:
@@ -30,7 +34,7 @@ def source(position, size, mode):
     return min(position, max(0, 2 * (size - 1) - position))
 
 
-@inner(inline="always")
+@inner
 def inside(first, count, size):
     """Return low and high: ``0 <= first + i < size`` for the i from low to high - 1 of those from 0 to count - 1."""
     low = min(count, max(0, -first))
@@ -114,10 +118,10 @@ def copy_channels_last(block, image, d, y0, x0, step_d, mode, same):
 
 @inner
 def copy_transposed(block, image, d, y0, x0, step_d, mode, transposing):
-    """As :func:`copy_channels_last`, for an image whose columns are adjacent; `transposing` is the address of what transposes."""
+    """As :func:`copy_channels_last`, fast if columns are adjacent; `transposing` is the address of what transposes."""
     channels, size_d, size_h, size_w = image.shape
     depth, rows, columns, pitch = block.shape
-    low, high = inside(x0, columns, size_w)
+    low, high = inside(x0, columns if image.strides[3] == image.itemsize else 0, size_w)
     for kd in range(depth):
         z = source(d + kd * step_d, size_d, mode)
         for i in range(rows):
@@ -141,10 +145,19 @@ def copy_transposed(block, image, d, y0, x0, step_d, mode, transposing):
                     copy_line(row[j, :channels], image[:, z, y, x], False)
 
 
-@inner
-def aligned(count, like):
-    """An array of `count` elements, as those of `like`, that begins on a cache line: vectors across two lines cost double."""
-    size = like.itemsize
-    memory = np.empty(count + 64 // size, like.dtype)
-    first = (-memory.ctypes.data) % 64 // size
-    return owned(memory[first : first + count])
+class Copying(NamedTuple):
+    """Which of these functions a problem takes: compiled apart, and once for all kernels, which have its address.
+
+    It is called as ``invoke(address, (block, image, d, y0, x0, step_d, mode, how))``.
+    """
+
+    address: int
+    how: int  # its last argument
+
+    @classmethod
+    def of(cls, spec: ConvSpec, last: bool, turned: bool) -> Copying:
+        """Choose: whether the block has the channels last, and if so, whether rows of the image are to be transposed."""
+        input, compute = spec.dtypes.input, spec.dtypes.compute
+        function = copy_transposed if turned else copy_channels_last if last else copy_channels_first
+        code = address(function, contiguous(compute, 4), strided(input, 4), *[types.int64] * 6)
+        return cls(code, from_rows(compute).address if turned else int(input == compute))

@@ -15,19 +15,19 @@ from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu import depthwise_pixels
-from numbaconv.cpu.blocks import MODES, aligned, source
+from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.cutting import even
 from numbaconv.cpu.depthwise import SERIAL, TAPS
 from numbaconv.cpu.depthwise_pixels import filter_pixels, pack, pixel_cuts, rows_at_once
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, keep
+from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped, zeroed
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.store import finish, store
+from numbaconv.cpu.store import finishing, storing
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
@@ -90,20 +90,21 @@ def task(number, frame):
     z, y = d * p.stride_d - p.low_d, h0 * p.stride_h - p.low_h
     y0, y1 = (max(0, min(y, size_h)), max(0, min(y + high, size_h))) if p.clips else (0, size_h)
 
-    block = aligned(p.kernel_d * (y1 - y0) * size_w * p.lanes, weight).reshape(p.kernel_d, y1 - y0, size_w, p.lanes)
-    sums = aligned((h1 - h0) * out_w * p.lanes, weight).reshape(h1 - h0, out_w, p.lanes)
-    zeros = np.zeros(p.lanes, weight.dtype)
-    table = np.empty((high, p.kernel_d, (out_w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1), np.int64)
+    block = shaped(aligned(p.kernel_d * (y1 - y0) * size_w * p.lanes, weight), (p.kernel_d, y1 - y0, size_w, p.lanes))
+    sums = shaped(aligned((h1 - h0) * out_w * p.lanes, weight), (h1 - h0, out_w, p.lanes))
+    zeros = zeroed(aligned(p.lanes, weight))
+    wide = (out_w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1
+    table = shaped(aligned(high * p.kernel_d * wide, np.int64), (high, p.kernel_d, wide))
     fill_table(table, block, size_d, size_h, z, y, y0, address_of(zeros), p)
     for c0 in range(vector_block * p.channels, min(channels, (vector_block + 1) * p.channels), p.lanes):
         c1 = min(channels, c0 + p.lanes)
         copy_rows(block, input[n, 0, c0:c1], z, y0, p)
         result = sums.transpose(2, 0, 1)[: c1 - c0]
         filter_pixels(result, table, address_of(weight[c0 // p.lanes]), address_of(bias[0, c0:]), cuts, p)
-        if not p.plain:
+        if p.finishing != 0:
             more = residual[n, 0, c0:c1, d, h0:h1] if p.has_residual else residual[0, 0, :, 0]
-            finish(sums, h1 - h0, out_w, more, p.has_residual != 0, zeros[: c1 - c0], activation)
-        store(output[n, 0, c0:c1, d, h0:h1], sums, p.transposing_out)
+            invoke(p.finishing, (sums, h1 - h0, out_w, more, p.has_residual, zeros[: c1 - c0], activation))
+        invoke(p.storing, (output[n, 0, c0:c1, d, h0:h1], sums, p.transposing_out))
     keep(block)
     keep(zeros)
     keep(table)
@@ -151,17 +152,17 @@ def prepare(spec: ConvSpec) -> Runner:
     rows, vectors = rows_of_task(spec), vectors_of_task(spec)
     vector_blocks = -(-spec.out_channels // (vectors * lanes(compute)))
     (cuts, kept), finish = pixel_cuts(spec), Epilogue(spec)
-    turning, storing = from_rows(compute), to_rows(compute)
+    turning, transposing = from_rows(compute), to_rows(compute)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2], mode=MODES[spec.padding_mode],
         clips=spec.padding_mode == "zeros", transposing_in=turning.address if input == compute else 0,
-        transposing_out=storing.address if out == compute else 0,
+        transposing_out=transposing.address if out == compute else 0, storing=storing(out, compute),
         rows=rows, row_blocks=-(-out_h // rows), rows_at_once=rows_at_once(spec), lanes=lanes(compute),
         channels=vectors * lanes(compute), vector_blocks=vector_blocks,
-        plain=not (spec.has_residual or spec.activation), has_residual=spec.has_residual,
+        finishing=finishing(compute) if spec.has_residual or spec.activation else 0, has_residual=spec.has_residual,
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
     signature = (*arrays, types.int64, contiguous(np.dtype(np.int64), 4), record_type(plan))
@@ -175,7 +176,7 @@ def prepare(spec: ConvSpec) -> Runner:
         residual = residual.reshape(output.shape) if spec.has_residual else residual
         return input, ops.weight, output, bias.reshape(1, -1), residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, turning, storing)
+    return Kernel(launcher, collect, kept, turning, transposing)
 
 
 def cost(spec: ConvSpec) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from numbaconv.cpu.blocks import inside, source
 from numbaconv.cpu.cutting import cuts_for, find_cut
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, keep
+from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, keep, shaped, zeroed
 from numbaconv.cpu.jit import inner
 from numbaconv.cpu.simd import Code, Value, call, lanes, vector_function
 from numbaconv.cpu.target import many_registers
@@ -190,9 +190,10 @@ def task(number, frame):
     n, d = number // out_d, number % out_d
     h0 = row_block * p.rows
     h1 = min(out_h, h0 + p.rows)
-    zeros = np.zeros(channels, input.dtype)
+    zeros = zeroed(aligned(channels, input))
     high = (h1 - h0 - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
-    table = np.empty((high, p.kernel_d, (out_w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1), np.int64)
+    wide = (out_w - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1
+    table = shaped(aligned(high * p.kernel_d * wide, np.int64), (high, p.kernel_d, wide))
     fill_table(table, input[n, 0, 0], address_of(zeros), d, h0, p)
     result = output[n, :, 0, d, h0:h1]
     filter_pixels(result, table, address_of(weight), address_of(bias), cuts, p)

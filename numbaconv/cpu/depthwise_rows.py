@@ -16,7 +16,7 @@ import numpy as np
 from numbaconv.cpu.blocks import source
 from numbaconv.cpu.cutting import find_cut
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, keep
+from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, keep, shaped, zeroed
 from numbaconv.cpu.jit import inner
 from numbaconv.cpu.simd import Code, Value, call, vector_function
 
@@ -191,9 +191,8 @@ def fill_table(table, image, zeros, d, h, p):
 
 
 @inner
-def move_table(table, distance, zeros):
+def move_table(rows, distance, zeros):
     """The table of an image that lies so many bytes further."""
-    rows = table.reshape(table.size)
     for i in range(rows.size):
         rows[i] += 0 if rows[i] == zeros else distance
 
@@ -220,8 +219,10 @@ def task(number, frame):
     plane0 = number // p.row_blocks * p.planes
     h0 = row_block * p.rows
     h1 = min(out_h, h0 + p.rows)
-    zeros = np.zeros(input.shape[5], input.dtype)
-    table = np.empty(((h1 - h0 - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1, p.kernel_d), np.int64)
+    zeros = zeroed(aligned(input.shape[5], input))
+    high = (h1 - h0 - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
+    memory = aligned(high * p.kernel_d, np.int64)
+    table = shaped(memory, (high, p.kernel_d))
     cut = find_cut(cuts, h1 - h0)
     known, origin = -1, 0
     for plane in range(plane0, min(plane0 + p.planes, batch * groups * outs * out_d)):
@@ -230,7 +231,7 @@ def task(number, frame):
         n, group = channel // groups, channel % groups
         image = input[n, group, 0]
         if d == known:
-            move_table(table, address_of(image) - origin, address_of(zeros))
+            move_table(memory, address_of(image) - origin, address_of(zeros))
         else:
             fill_table(table, image, address_of(zeros), d, h0, p)
         known, origin = d, address_of(image)

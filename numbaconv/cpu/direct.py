@@ -20,21 +20,21 @@ import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import MODES, aligned, copy_channels_first, copy_channels_last, copy_transposed
+from numbaconv.cpu.blocks import MODES, Copying
 from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, keep
+from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_channels
-from numbaconv.cpu.panels import Packing, pack_panel, packing_seconds, panels
+from numbaconv.cpu.panels import Packing, packing_alone, packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.store import finish, store
+from numbaconv.cpu.store import finishing, storing
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
-from numbaconv.cpu.transpose import from_rows, to_rows
+from numbaconv.cpu.transpose import to_rows
 from numbaconv.spec import ConvSpec
 
 __all__ = ["DIRECT", "DIRECT_UNPACKED"]
@@ -47,7 +47,7 @@ TURNED = 16  # channels, at least, that are worth a transposition
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
-@inner(inline="always")
+@inner
 def fill_offsets(offsets, channels, channel, depth, row, column, p):
     """offsets[(c, kd, kh, kw)], for the bytes from a channel, plane, row and column of the input to the next."""
     k = 0
@@ -95,34 +95,31 @@ def task(number, frame):
     y, x = h0 * p.stride_h - p.low_h, w0 * p.stride_w - p.low_w
     high = (rows - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
     wide = (columns - 1) * p.stride_w + (p.kernel_w - 1) * p.dilation_w + 1
-    offsets = np.empty(channels * p.kernel_d * p.kernel_h * p.kernel_w, np.int64)
-    block = np.empty(0 if p.in_place else p.pitch * p.kernel_d * high * wide, weight.dtype)
+    offsets = aligned(channels * p.kernel_d * p.kernel_h * p.kernel_w, np.int64)
+    block = aligned(0 if p.in_place else p.pitch * p.kernel_d * high * wide, weight)
     if p.in_place:
         strides = image.strides
         origin = address_of(image) + d * p.stride_d * strides[1] + y * strides[2] + x * strides[3]
         channel, depth, row, column = strides[0], p.dilation_d * strides[1], strides[2], strides[3]
-    elif p.channels_last or p.transposing_in != 0:
-        copy = block.reshape(p.kernel_d, high, wide, p.pitch)
-        if p.transposing_in != 0 and image.strides[3] == image.itemsize:
-            copy_transposed(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.transposing_in)
-        else:
-            copy_channels_last(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
-        origin, (depth, row, column, channel) = address_of(copy), copy.strides
     else:
-        copy = block.reshape(channels, p.kernel_d, high, wide)
-        copy_channels_first(copy, image, d * p.stride_d - p.low_d, y, x, p.dilation_d, p.mode, p.same)
-        origin, (channel, depth, row, column) = address_of(copy), copy.strides
+        shape = (p.kernel_d, high, wide, p.pitch) if p.last else (channels, p.kernel_d, high, wide)
+        copy = shaped(block, shape)
+        z = d * p.stride_d - p.low_d
+        invoke(p.copying, (copy, image, z, y, x, p.dilation_d, p.mode, p.copying_how))
+        first, second, third, fourth = copy.strides
+        depth, row, column, channel = (first, second, third, fourth) if p.last else (second, third, fourth, first)
+        origin = address_of(copy)
     fill_offsets(offsets, channels, channel, depth, row, column, p)
     row, step = row * p.stride_h, column * p.stride_w
 
     cut, width = find_cut(cuts, columns), weight.shape[3]
     direct = p.plain and output.strides[2] == size
-    sums = aligned(p.sums_rows * columns * width, weight).reshape(p.sums_rows, columns, width)
+    sums = shaped(aligned(p.sums_rows * columns * width, weight), (p.sums_rows, columns, width))
     buffer = aligned(weight.shape[2] * width if p.packer != 0 else 0, weight)
     for panel in range(panel0, panel1):
         weights = address_of(weight[group, panel])
         if p.packer != 0:
-            pack_panel(buffer, weight, group * weight.shape[1] + panel, p.packer, p.packer_frame)
+            invoke(p.packing, (buffer, weight, group * weight.shape[1] + panel, p.packer, p.packer_frame))
             weights = address_of(buffer)
         o0 = panel * width
         o1 = min(outs, o0 + width)
@@ -138,9 +135,9 @@ def task(number, frame):
             multiply_rows(
                 address_of(sums), columns * width * size, width * size, count, origin + i * row, row, step, offsets, weights, cut,
             )  # fmt: skip
-            if not p.plain:
-                finish(sums, count, columns, more[:, i:], p.has_residual != 0, bias[group, o0:o1], activation)
-            store(result[:, i : i + count], sums, p.transposing)
+            if p.finishing != 0:
+                invoke(p.finishing, (sums, count, columns, more[:, i:], p.has_residual, bias[group, o0:o1], activation))
+            invoke(p.storing, (result[:, i : i + count], sums, p.transposing))
     keep(block)
     keep(buffer)
     keep(offsets)
@@ -306,13 +303,14 @@ def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
     cut, whole, spec = blocking(spec, unpacked), spec, unstrided(spec)
     input, compute, out, _ = spec.dtypes
     _, out_h, out_w = spec.output_size
-    last = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
-    cuts, kept = cuts_for({cut.columns, last}, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
+    rest = out_w - (-(-out_w // cut.columns) - 1) * cut.columns
+    cuts, kept = cuts_for({cut.columns, rest}, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     width = cut.NR * lanes(compute)
     panels = -(-spec.weight_shape[1] // width)
-    finish = Epilogue(spec)
+    finish, plain = Epilogue(spec), not (spec.has_bias or spec.has_residual or spec.activation)
     transposing = to_rows(compute) if out == compute else None
-    turning = from_rows(compute) if turns(spec) else None
+    last = spec.channels_last or turns(spec)
+    copying = Copying(0, 0) if cut.in_place else Copying.of(spec, last, turns(spec))
     packer, packer_frame = packing(whole, True).task() if unpacked else (0, None)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2],
@@ -320,13 +318,14 @@ def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2],
         mode=MODES[spec.padding_mode], skip_h=whole.stride[1] // spec.stride[1], skip_w=whole.stride[2] // spec.stride[2],
-        in_place=cut.in_place, channels_last=spec.channels_last, same=input == compute,
-        plain=out == compute and not (spec.has_bias or spec.has_residual or spec.activation),
+        in_place=cut.in_place, last=last, copying=copying.address, copying_how=copying.how,
+        plain=out == compute and plain, finishing=0 if plain else finishing(compute), storing=storing(out, compute),
         has_residual=spec.has_residual, transposing=transposing.address if transposing else 0,
-        transposing_in=turning.address if turning else 0, pitch=pitch(spec),
+        pitch=pitch(spec),
         rows=cut.rows, row_blocks=-(-out_h // cut.rows), columns=cut.columns, column_blocks=-(-out_w // cut.columns),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
-        packer=packer, packer_frame=packer_frame.ctypes.data if packer_frame is not None else 0,
+        packing=packing_alone(compute) if unpacked else 0, packer=packer,
+        packer_frame=packer_frame.ctypes.data if packer_frame is not None else 0,
         sums_rows=max(1, min(cut.rows, SUMS_BYTES // (cut.columns * width * compute.itemsize))),
     )  # fmt: skip
     arrays = (strided(input, 6), contiguous(compute, 4), strided(out, 6), contiguous(compute, 2), strided(compute, 6))
@@ -339,7 +338,7 @@ def prepare(spec: ConvSpec, unpacked: bool = False) -> Runner:
         bias, residual, _, activation = finish.arguments(ops)
         return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, transposing, turning, packer_frame)
+    return Kernel(launcher, collect, kept, transposing, packer_frame)
 
 
 @lru_cache(maxsize=1024)

@@ -12,13 +12,13 @@ from types import FunctionType
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit, types
+from numba import carray, njit, types
 from numba.core.errors import NumbaError
 from numba.np.numpy_support import from_dtype
 
 from numbaconv.activation import SCALARS
 from numbaconv.algorithm import Operands
-from numbaconv.cpu.jit import contiguous, strided
+from numbaconv.cpu.jit import CFunction, contiguous, strided
 from numbaconv.errors import bad_type
 from numbaconv.spec import ConvSpec
 
@@ -67,16 +67,16 @@ def named(activation: str, dtype: np.dtype) -> Callable:
 
 
 @lru_cache(maxsize=256)
-def epilogue(activation: Any, dtype: np.dtype) -> Any:
-    """Compile ``x[i] = activation(x[i])``; what is returned has an ``address``, valid as long as it is kept.
+def epilogue(activation: Any, dtype: np.dtype) -> CFunction:
+    """Compile ``x[i] = activation(x[i])``.
 
     Raises
     ------
     TypeError
         If the caller's function cannot be compiled for the dtype, or returns something else than a number.
     """
-    # FMA contraction off the table: an activation is the caller's arithmetic.
-    function = njit(named(activation, dtype), error_model="numpy") if isinstance(activation, str) else activation
+    ours = isinstance(activation, str)
+    function = njit(named(activation, dtype), error_model="numpy") if ours else activation
     element = from_dtype(dtype)
 
     def loop(address, count):
@@ -85,7 +85,7 @@ def epilogue(activation: Any, dtype: np.dtype) -> Any:
             row[i] = function(row[i])
 
     try:
-        return cfunc(types.void(types.CPointer(element), types.int64), error_model="numpy")(loop)
+        return CFunction(loop, f"{activation} {dtype}" if ours else None, types.CPointer(element), types.int64)
     except NumbaError as error:
         reason = str(error).strip().splitlines()[0]
         raise bad_type(

@@ -10,7 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import float32, njit, types, uint16, uint32
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, models, register_model
 
 __all__ = ["BFLOAT16", "FLOAT16", "load", "round_to"]
 
@@ -88,29 +88,29 @@ def float_to_bfloat16(x):
     return uint16((bits + uint32(0x7FFF) + ((bits >> uint32(16)) & uint32(1))) >> uint32(16))
 
 
-def load(value: Any) -> Any:
+@intrinsic
+def load(typing_context: Any, value: Any) -> Any:
     """Return an element of an array as a number: float32 for the stored 16-bit types, itself for all others."""
-    return value
+    widen = {FLOAT16: float16_to_float, BFLOAT16: bfloat16_to_float}.get(value)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if widen is None:
+            return args[0]
+        return context.compile_internal(builder, lambda value: widen(_stored_bits(value)), signature, args)
+
+    return (value if widen is None else float32)(value), codegen
 
 
-def round_to(array: Any, value: Any) -> Any:
+@intrinsic
+def round_to(typing_context: Any, array: Any, value: Any) -> Any:
     """Return a number as an element of `array`: rounded for the stored 16-bit types, itself for all others."""
-    return value
+    narrow = {FLOAT16: (float_to_float16, _as_float16), BFLOAT16: (float_to_bfloat16, _as_bfloat16)}.get(array.dtype)
+    result = value if narrow is None else array.dtype
 
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if narrow is None:
+            return args[1]
+        rounded, typed = narrow
+        return context.compile_internal(builder, lambda value: typed(rounded(float32(value))), result(value), args[1:])
 
-@overload(load, inline="always")
-def _load(value):
-    if value == FLOAT16:
-        return lambda value: float16_to_float(_stored_bits(value))
-    if value == BFLOAT16:
-        return lambda value: bfloat16_to_float(_stored_bits(value))
-    return lambda value: value
-
-
-@overload(round_to, inline="always")
-def _round_to(array, value):
-    if array.dtype == FLOAT16:
-        return lambda array, value: _as_float16(float_to_float16(float32(value)))
-    if array.dtype == BFLOAT16:
-        return lambda array, value: _as_bfloat16(float_to_bfloat16(float32(value)))
-    return lambda array, value: value
+    return result(array, value), codegen

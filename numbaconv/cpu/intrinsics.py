@@ -7,10 +7,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.imputils import impl_ret_borrowed
+from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
 
-__all__ = ["address_of", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "owned", "typed_as"]
+__all__ = ["address_of", "aligned", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "shaped", "typed_as", "zeroed"]
 
 
 @intrinsic
@@ -52,14 +52,61 @@ def typed_as(typing_context: Any, array: Any, like: Any) -> Any:
 
 
 @intrinsic
-def owned(typing_context: Any, array: Any) -> Any:
-    """As :func:`as_contiguous`, and keeps the memory alive."""
-    result = types.Array(array.dtype, 1, "C", readonly=not array.mutable)
+def aligned(typing_context: Any, count: Any, like: Any) -> Any:
+    """``np.empty(count, like.dtype)`` that begins on a cache line: vectors across two lines cost double.
+
+    NumPy's own takes Numba ten times as long to compile.
+    """
+    result = types.Array(like.dtype, 1, "C")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, result, args[0])
+        word = ir.IntType(64)
+        size = word(context.get_abi_sizeof(context.get_data_type(like.dtype)))
+        memory = context.nrt.meminfo_alloc_aligned(builder, builder.mul(args[0], size), ir.IntType(32)(64))
+        view = context.make_array(result)(context, builder)
+        context.populate_array(
+            view, data=builder.bitcast(context.nrt.meminfo_data(builder, memory), view.data.type),
+            shape=cgutils.pack_array(builder, [args[0]]), strides=cgutils.pack_array(builder, [size]), itemsize=size,
+            meminfo=memory,
+        )  # fmt: skip
+        return impl_ret_new_ref(context, builder, result, view._getvalue())
 
-    return result(array), codegen
+    return result(types.int64, like), codegen
+
+
+@intrinsic
+def zeroed(typing_context: Any, array: Any) -> Any:
+    """``array``, a one-dimensional one in C order, with zeros in it."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(array)(context, builder, args[0])
+        size = builder.mul(builder.extract_value(view.shape, 0), view.itemsize)
+        cgutils.memset(builder, view.data, size, 0)
+        return impl_ret_borrowed(context, builder, array, args[0])
+
+    return array(array), codegen
+
+
+@intrinsic
+def shaped(typing_context: Any, array: Any, shape: Any) -> Any:
+    """``array.reshape(-1)[:math.prod(shape)].reshape(shape)`` for an array in C order, which it keeps alive."""
+    result = types.Array(array.dtype, len(shape), "C", readonly=not array.mutable)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source = context.make_array(signature.args[0])(context, builder, args[0])
+        view = context.make_array(result)(context, builder)
+        given = zip(cgutils.unpack_tuple(builder, args[1]), shape, strict=True)
+        sizes = [context.cast(builder, size, typ, types.int64) for size, typ in given]
+        strides = [source.itemsize]
+        for size in reversed(sizes[1:]):
+            strides.insert(0, builder.mul(strides[0], size))
+        context.populate_array(
+            view, data=source.data, shape=cgutils.pack_array(builder, sizes), strides=cgutils.pack_array(builder, strides),
+            itemsize=source.itemsize, meminfo=source.meminfo, parent=source.parent,
+        )  # fmt: skip
+        return impl_ret_borrowed(context, builder, result, view._getvalue())
+
+    return result(array, shape), codegen
 
 
 @intrinsic
@@ -107,16 +154,18 @@ def keep(typing_context: Any, array: Any) -> Any:
 
 
 @intrinsic
-def invoke(typing_context: Any, address: Any, number: Any, frame: Any) -> Any:
-    """``task(number, frame)`` for the compiled task at `address`, which returns nothing and may raise."""
-    types_of = (types.int64, types.int64)
+def invoke(typing_context: Any, address: Any, arguments: Any) -> Any:
+    """``function(*arguments)`` for what was compiled for arguments like these, is at `address`, returns nothing and may raise."""
+    types_of = tuple(types.int64 if isinstance(typ, types.Integer) else typ for typ in arguments)
 
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         convention = context.call_conv
-        function = builder.inttoptr(values[0], convention.get_function_type(types.none, types_of).as_pointer())
-        status, _ = convention.call_function(builder, function, types.none, types_of, values[1:])
+        given = zip(cgutils.unpack_tuple(builder, args[1]), arguments, types_of, strict=True)
+        values = [context.cast(builder, value, typ, wanted) for value, typ, wanted in given]
+        function = builder.inttoptr(args[0], convention.get_function_type(types.none, types_of).as_pointer())
+        status, _ = convention.call_function(builder, function, types.none, types_of, values)
         with builder.if_then(status.is_error, likely=False):
             convention.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64), codegen
+    return types.void(types.int64, arguments), codegen

@@ -10,10 +10,9 @@ import numpy as np
 from numba import types
 from numpy.lib.stride_tricks import as_strided
 
-from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.float16 import load
 from numbaconv.cpu.frame import BASES, Frame, FrameType, arguments
-from numbaconv.cpu.intrinsics import address_of, invoke, keep
+from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped, zeroed
 from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.threads import Launch, Launcher
@@ -22,7 +21,7 @@ from numbaconv.cpu.transpose import from_rows
 from numbaconv.spec import Size
 from numbaconv.toom import Filter
 
-__all__ = ["Packing", "pack_panel", "packing_seconds", "panels", "transformed_panels"]
+__all__ = ["Packing", "packing_alone", "packing_seconds", "panels", "transformed_panels"]
 
 SERIAL = 30_000  # elements below which waking a second thread costs more than it brings
 CHUNK = 32  # channels whose taps lie in the L1 cache between a panel and its transformation
@@ -62,7 +61,7 @@ def one_transformed(number, frame):
     channels, taps = terms // depth, weight.shape[2] // terms
     rows = weight[group, panel * width : (panel + 1) * width]
     target = packed[group, panel]
-    plain = aligned(CHUNK * depth * taps * width, packed).reshape(CHUNK * depth * taps, width)
+    plain = shaped(aligned(CHUNK * depth * taps * width, packed), (CHUNK * depth * taps, width))
     for c0 in range(0, channels, CHUNK):
         count = min(CHUNK, channels - c0)
         fill(plain[: count * depth * taps], rows[:, c0 * depth * taps : (c0 + count) * depth * taps], transposing)
@@ -78,10 +77,15 @@ def one_transformed(number, frame):
 @inner
 def pack_panel(buffer, raw, number, packer, frame):
     """Run the packing task of one panel for a buffer of its size, on weights that lie where the panels are said to."""
-    block = np.zeros(1 + BASES, np.int64)
+    block = zeroed(aligned(1 + BASES, np.int64))
     block[0], block[1], block[2] = frame, address_of(raw), address_of(buffer) - number * raw.strides[1]
-    invoke(packer, number, address_of(block))
+    invoke(packer, (number, address_of(block)))
     keep(block)
+
+
+def packing_alone(dtype: np.dtype) -> int:
+    """Return the address of :func:`pack_panel`, which is compiled apart."""
+    return address(pack_panel, contiguous(dtype, 1), contiguous(dtype, 4), *[types.int64] * 3)
 
 
 def packing_seconds(elements: int, itemsize: int) -> float:

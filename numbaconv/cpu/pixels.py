@@ -24,7 +24,7 @@ from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import as_contiguous
+from numbaconv.cpu.intrinsics import aligned, as_contiguous, shaped
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
@@ -106,10 +106,11 @@ def task(number, frame):
     o0, h0, w0 = channel_block * g.channels, row_block * g.rows, column_block * g.columns
     o1, h1, w1 = min(outs, o0 + g.channels), min(out_h, h0 + g.rows), min(out_w, w0 + g.columns)
 
-    block = np.empty(g.block, weight.dtype)
+    block = aligned(g.block, weight)
     pack_input(block, input[n, group], d, h0, w0, phases_h, phases_w, g)
     positions = (h1 - h0 - 1) * g.plane_columns + w1 - w0
-    sums = np.empty((-(-(o1 - o0) // g.MR) * g.MR, -(-positions // g.NR) * g.NR), weight.dtype)
+    high, wide = -(-(o1 - o0) // g.MR) * g.MR, -(-positions // g.NR) * g.NR
+    sums = shaped(aligned(high * wide, weight), (high, wide))
     for o in range(0, o1 - o0, g.MR):
         panel = weight[group, (o0 + o) // g.MR]
         for p in range(0, positions, g.NR):

@@ -17,12 +17,11 @@ import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import aligned
 from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, copy_bytes, keep, typed_as
+from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, copy_bytes, keep, shaped, typed_as
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
@@ -144,22 +143,22 @@ def task(number, frame):
     weights, addend = weight[group, o0 * channels : o1 * channels], bias[group, o0:o1]
     result = output[n, group, o0:o1]
     more = residual[n, group, o0:o1] if p.has_residual else residual[0, 0]
-    offsets = np.empty(channels, np.int64)
+    offsets = aligned(channels, np.int64)
     operands = image, weights, result, more, addend, activation, offsets, p
-    copied = aligned(channels * p.wide, weight).reshape(channels, p.wide)
-    sums = aligned(p.MR * p.wide, weight).reshape(p.MR, p.wide)
+    copied, sums = aligned(channels * p.wide, weight), aligned(p.MR * p.wide, weight)
+    copied_wide, sums_wide = shaped(copied, (channels, p.wide)), shaped(sums, (p.MR, p.wide))
+    copied_narrow = shaped(copied, (channels, p.narrow))
+    sums_narrow = shaped(sums, (p.MR * (p.wide // p.narrow), p.narrow))
     wide, narrow = find_cut(cuts, o1 - o0), find_cut(cuts, -(o1 - o0))
     p1 = min(positions, (tile_block + 1) * p.tiles * p.wide)
     unfinished, whole = tile_block * p.tiles * p.wide, p.same and result.strides[1] == weight.itemsize
     for p0 in range(unfinished, p1, p.wide):
         if positions - p0 <= p.narrow:
             straight = whole and positions - p0 == p.narrow
-            copied_narrow = copied.reshape(channels * (p.wide // p.narrow), p.narrow)
-            sums_narrow = sums.reshape(p.MR * (p.wide // p.narrow), p.narrow)
             tile(p0, straight, operands, narrow, copied_narrow, sums_narrow)
         else:
             straight = whole and positions - p0 >= p.wide
-            tile(p0, straight, operands, wide, copied, sums)
+            tile(p0, straight, operands, wide, copied_wide, sums_wide)
         done = min(p1, p0 + p.wide) if straight else p0
         if whole and (done - unfinished >= STRETCH or p0 + p.wide >= p1):
             beside = more[:, unfinished:done] if p.has_residual else more

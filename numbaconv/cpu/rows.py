@@ -19,7 +19,7 @@ from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import apply, as_contiguous
+from numbaconv.cpu.intrinsics import aligned, apply, as_contiguous, shaped, zeroed
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
@@ -153,8 +153,9 @@ def task(number, frame):
     n, group = number // groups, number % groups
     o0, o1 = outs * block // g.channel_blocks, outs * (block + 1) // g.channel_blocks
 
-    rows = np.empty((TAPS, min(g.block, positions - p0)), weight.dtype)
-    sums = np.zeros((o1 - o0, rows.shape[1]), weight.dtype)
+    count = min(g.block, positions - p0)
+    rows = shaped(aligned(TAPS * count, weight), (TAPS, count))
+    sums = shaped(zeroed(aligned((o1 - o0) * count, weight)), (o1 - o0, count))
     weight = weight[group, o0:o1]
     t = 0
     for c in range(ins):

@@ -18,7 +18,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from numbaconv.cpu.jit import CFunction
+from numbaconv.cpu.machine_code import MachineCode, machine_code
 from numbaconv.cpu.target import vector_bytes
 
 __all__ = ["Code", "Value", "call", "has_vectors", "lanes", "vector_function"]
@@ -42,8 +42,8 @@ def lanes(dtype: np.dtype) -> int:
     return vector_bytes() // dtype.itemsize
 
 
-def vector_function(emit: Callable, dtype: np.dtype, *key: Any) -> Any:
-    """Compile ``emit(code, *words)``; what is returned has an ``address``, valid as long as it is kept.
+def vector_function(emit: Callable, dtype: np.dtype, *key: Any) -> MachineCode:
+    """Compile ``emit(code, *words)``.
 
     The function at the address takes eight words; `emit` takes as many of them as it names. `key` is what the code depends on
     beside the name of `emit` and the dtype: by that it is found in the cache on disk, which keeps functions of this package.
@@ -51,21 +51,13 @@ def vector_function(emit: Callable, dtype: np.dtype, *key: Any) -> Any:
     vector = ir.VectorType(_ELEMENTS[dtype.name], lanes(dtype))
     count = emit.__code__.co_argcount - 1
 
-    @intrinsic
-    def body(typing_context, a, b, c, d, e, f, g, h):
-        def codegen(context, builder, signature, args):
-            code = Code(builder, vector, dtype)
-            emit(code, *(Value(code, word) for word in args[:count]))
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * WORDS), codegen
-
-    def entry(a, b, c, d, e, f, g, h):
-        body(a, b, c, d, e, f, g, h)
+    def body(builder: ir.IRBuilder) -> None:
+        code = Code(builder, vector, dtype)
+        emit(code, *(Value(code, word) for word in builder.function.args[:count]))
 
     ours = emit.__module__.startswith("numbaconv.") and (key or not emit.__closure__)
     name = f"{emit.__module__}.{emit.__qualname__}{(dtype.name, vector_bytes(), *key)}" if ours else None
-    return CFunction(entry, name, *[types.int64] * WORDS)
+    return machine_code(name, body, WORDS)
 
 
 @intrinsic

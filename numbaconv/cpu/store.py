@@ -1,13 +1,30 @@
-"""What becomes of sums ``[position, channel]`` in a cache: bias, residual and activation, and their place in the result."""
+"""What becomes of sums ``[position, channel]`` in a cache: bias, residual and activation, and their place in the result.
+
+These functions are compiled apart, and once for all kernels, which have their addresses.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+from numba import types
+
 from numbaconv.cpu.float16 import round_to
-from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous
-from numbaconv.cpu.jit import inner
+from numbaconv.cpu.intrinsics import address_of, apply, as_contiguous, shaped
+from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call
 
-__all__ = ["finish", "store"]
+__all__ = ["finishing", "storing"]
+
+
+def finishing(compute: np.dtype) -> int:
+    """Return the address of :func:`finish`."""
+    word = types.int64
+    return address(finish, contiguous(compute, 3), word, word, strided(compute, 3), word, contiguous(compute, 1), word)
+
+
+def storing(out: np.dtype, compute: np.dtype) -> int:
+    """Return the address of :func:`store`."""
+    return address(store, strided(out, 3), contiguous(compute, 3), types.int64)
 
 
 @inner
@@ -26,8 +43,7 @@ def finish(sums, rows, columns, residual, has_residual, bias, activation):
             if activation != 0 and outs < width:
                 apply(activation, as_contiguous(pixel))
         if activation != 0 and outs == width:
-            row = sums[i].reshape(sums.shape[1] * width)
-            apply(activation, as_contiguous(row[: columns * width]))
+            apply(activation, shaped(sums[i], (columns * width,)))
 
 
 @inner

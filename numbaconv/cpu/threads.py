@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 import numba
 import numpy as np
-from numba import int64, prange, types
+from numba import prange, types
 
 from numbaconv.cpu.frame import ADDRESS, BASES, Frame, FrameType, spilled
 from numbaconv.cpu.intrinsics import invoke
@@ -43,7 +43,7 @@ def in_parallel(count, task, frame, a, b, c, d, e):
     """All tasks, over the threads."""
     block = spilled(frame, a, b, c, d, e)
     for number in prange(count):
-        invoke(task, int64(number), block)
+        invoke(task, (number, block))
 
 
 @kernel
@@ -51,7 +51,7 @@ def in_series(count, task, frame, a, b, c, d, e):
     """All tasks, in the calling thread."""
     block = spilled(frame, a, b, c, d, e)
     for number in range(count):
-        invoke(task, number, block)
+        invoke(task, (number, block))
 
 
 class Launcher:

@@ -19,22 +19,22 @@ import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import MODES, aligned, copy_channels_last, copy_transposed
+from numbaconv.cpu.blocks import MODES, Copying
 from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import address_of, keep, owned
+from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_channels
 from numbaconv.cpu.panels import Packing, packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
-from numbaconv.cpu.store import finish, store
+from numbaconv.cpu.store import finishing, storing
 from numbaconv.cpu.target import Tile, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.transforms import input_transform, output_transform
-from numbaconv.cpu.transpose import from_rows, to_rows
+from numbaconv.cpu.transpose import to_rows
 from numbaconv.spec import ConvSpec
 from numbaconv.toom import TERMS, Filter
 
@@ -67,11 +67,8 @@ def transform_input(values, input, group, line0, line1, tile0, tiles, out_d, p):
             for c in range(0, p.pitch, p.chunk):
                 pitch = min(p.chunk, p.pitch - c)
                 some = input[n, group, c : min(channels, c + pitch)]
-                copy = owned(memory[: high * wide * pitch]).reshape(1, high, wide, pitch)
-                if p.transposing_in != 0 and input.strides[5] == input.itemsize:
-                    copy_transposed(copy, some, z, y, x, 1, p.mode, p.transposing_in)
-                else:
-                    copy_channels_last(copy, some, z, y, x, 1, p.mode, p.same)
+                copy = shaped(memory, (1, high, wide, pitch))
+                invoke(p.copying, (copy, some, z, y, x, 1, p.mode, p.copying_how))
                 for i in range(count):
                     for j in range(tiles):
                         tile = (line - line0 + i) * tiles + j
@@ -118,10 +115,10 @@ def transform_output(products, output, group, o0, o1, line0, line1, tile0, tiles
                     p.call_output, address_of(products[0, tile]), products.strides[0], address_of(sums[0, j * p.m_w]),
                     sums.strides[0], sums.strides[1], products.shape[2] * size // p.vector, 0, 0,
                 )  # fmt: skip
-            if not p.plain:
+            if p.finishing != 0:
                 more = residual[n, group, o0:o1, d, h0:h1, w0:w1] if p.has_residual else residual[0, 0, :, 0]
-                finish(sums, h1 - h0, w1 - w0, more, p.has_residual != 0, bias[group, o0:o1], activation)
-            store(output[n, group, o0:o1, d, h0:h1, w0:w1], sums, p.transposing_out)
+                invoke(p.finishing, (sums, h1 - h0, w1 - w0, more, p.has_residual, bias[group, o0:o1], activation))
+            invoke(p.storing, (output[n, group, o0:o1, d, h0:h1, w0:w1], sums, p.transposing))
         line += count
 
 
@@ -144,10 +141,10 @@ def task(number, frame):
 
     cut = find_cut(cuts, count)
     depth, width = p.kernel_d * p.pitch, weight.shape[4]
-    values = aligned(p.elements * count * depth, weight).reshape(p.elements, count, depth)
-    products = aligned(p.elements * count * width, weight).reshape(p.elements, count, width)
-    sums = aligned(p.m_h * tiles * p.m_w * width, weight).reshape(p.m_h, tiles * p.m_w, width)
-    offsets = np.empty(weight.shape[3], np.int64)
+    values = shaped(aligned(p.elements * count * depth, weight), (p.elements, count, depth))
+    products = shaped(aligned(p.elements * count * width, weight), (p.elements, count, width))
+    sums = shaped(aligned(p.m_h * tiles * p.m_w * width, weight), (p.m_h, tiles * p.m_w, width))
+    offsets = aligned(weight.shape[3], np.int64)
     channels = input.shape[2]
     for kd in range(p.kernel_d):
         for c in range(channels):
@@ -307,16 +304,17 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
     cuts, kept = cuts_for(counts, cut.MR, lambda rows: along_channels(Tile(rows, cut.NR), compute))
     finish = Epilogue(spec)
     forth, back = input_transform(s.high, s.wide, compute), output_transform(s.high, s.wide, compute)
-    turning, storing = from_rows(compute), to_rows(compute)
+    transposing = to_rows(compute)
+    copying = Copying.of(spec, True, not spec.channels_last and input == compute)
     plan = record(
         stride_d=spec.stride[0], dilation_d=spec.dilation[0], kernel_d=spec.kernel_size[0],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         extent_h=s.high.extent, extent_w=s.wide.extent, step_h=s.high.step, step_w=s.wide.step, m_h=s.high.m, m_w=s.wide.m,
         lines=s.lines, tiles=s.tiles, elements=s.elements, pitch=s.pitch, chunk=min(s.pitch, 4 * lanes(compute)),
-        mode=MODES[spec.padding_mode], same=input == compute, vector=lanes(compute) * compute.itemsize,
-        plain=not (spec.has_bias or spec.has_residual or spec.activation), has_residual=spec.has_residual,
-        transposing_in=turning.address if input == compute else 0, transposing_out=storing.address if out == compute else 0,
-        call_input=forth.address, call_output=back.address,
+        mode=MODES[spec.padding_mode], copying=copying.address, copying_how=copying.how, vector=lanes(compute) * compute.itemsize,
+        finishing=finishing(compute) if spec.has_bias or spec.has_residual or spec.activation else 0,
+        storing=storing(out, compute), has_residual=spec.has_residual,
+        transposing=transposing.address if out == compute else 0, call_input=forth.address, call_output=back.address,
         task_lines=cut.lines, line_blocks=-(-lines // cut.lines), task_tiles=cut.tiles, column_blocks=-(-s.tiles // cut.tiles),
         panels=cut.panels, panel_blocks=-(-panels // cut.panels),
     )  # fmt: skip
@@ -329,7 +327,7 @@ def prepare(spec: ConvSpec, m: int) -> Runner:
         bias, residual, _, activation = finish.arguments(ops)
         return ops.input, ops.weight, ops.output, bias, residual, activation, cuts, plan
 
-    return Kernel(launcher, collect, kept, forth, back, turning, storing)
+    return Kernel(launcher, collect, kept, forth, back, transposing)
 
 
 @lru_cache(maxsize=1024)
