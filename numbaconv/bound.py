@@ -123,9 +123,14 @@ def bind(
         now = packed[number] if packed is not None else plan.algorithm.pack(plan.spec, weights[part.weight], None)
         rest = None if added is None else added[part.output]
         views = Operands(inputs[part.input], now, addend, rest, results[part.output])
-        bases = (input, None, result, None, residual) if packed is not None else (input, now, result, bias, residual)
-        step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
-        steps.append(step if packed is not None else _packing(step, plan, same_view(weight, weights[part.weight])))
+        step = None
+        if packed is None and isinstance(plan.run, Bindable) and np.may_share_memory(now, weight):  # it is packed as it lies
+            step = plan.run.bind(views, (input, weight, result, bias, residual))
+        if step is None:
+            bases = (input, None, result, None, residual) if packed is not None else (input, now, result, bias, residual)
+            step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
+            step = step if packed is not None else _packing(step, plan, same_view(weight, weights[part.weight]))
+        steps.append(step)
     return Bound(steps, result.shape, result.dtype)
 
 

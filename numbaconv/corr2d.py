@@ -5,13 +5,20 @@ They are as fast as :func:`numbaconv.conv2d`, which computes them.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
+from numbaconv import dtypes
+from numbaconv.arrays import is_plain
 from numbaconv.errors import bad_value
-from numbaconv.execute import Call, convolve, indexed, memory_of
-from numbaconv.spec import ConvOptions
+from numbaconv.execute import convolve, indexed, memory_of
+from numbaconv.options import ConvOptions, Size
 
 __all__ = ["corr2d", "corr2d_multi_in", "corr2d_multi_in_out", "corr2d_multi_in_out_1x1"]
+
+_OPTIONS = tuple(ConvOptions())
 
 
 def corr2d(X: Any, K: Any) -> Any:  # noqa: N803
@@ -141,17 +148,23 @@ def corr2d_multi_in_out_1x1(X: Any, K: Any) -> Any:  # noqa: N803
 
 
 def _convolve(X: Any, K: Any) -> Any:  # noqa: N803
-    return convolve("conv", 2, Call(X, K), ConvOptions())
+    return convolve("conv", 2, (X, K, None, None, None), _OPTIONS)
 
 
 def _check(X: Any, K: Any, x_axes: tuple[str, ...], k_axes: tuple[str, ...]) -> None:  # noqa: N803
-    shapes = {}
-    for argument, array, axes in (("X", X, x_axes), ("K", K, k_axes)):
-        shape = memory_of(array).view(array, argument).shape
+    x = X if is_plain(X) else memory_of(X).view(X, "X")
+    k = K if is_plain(K) else memory_of(K).view(K, "K")
+    _check_specs(x.shape, x.dtype, k.shape, k.dtype, x_axes, k_axes)
+
+
+@lru_cache(maxsize=1024)
+def _check_specs(
+    x: Size, x_dtype: np.dtype, k: Size, k_dtype: np.dtype, x_axes: tuple[str, ...], k_axes: tuple[str, ...]
+) -> None:
+    for argument, shape, dtype, axes in (("X", x, x_dtype, x_axes), ("K", k, k_dtype, k_axes)):
+        dtypes.check(dtype, argument)
         if len(shape) != len(axes):
             raise bad_value(argument, f"{len(axes)} dimensions, ({', '.join(axes)})", f"shape {shape}")
-        shapes[argument] = shape
-    x, k = shapes["X"], shapes["K"]
     if "C" in x_axes and k[-3] != x[0]:
         raise bad_value("K", f"the {x[0]} channels of X", f"{k[-3]} in shape {k}")
     if min(k[-2:]) < 1 or k[-2] > x[-2] or k[-1] > x[-1]:

@@ -278,6 +278,8 @@ def move(array: Any, argument: str, target: Place, stream: Any = None) -> Any:
 
 def indexed(array: Any, argument: str, index: Any) -> Any:
     """``array[index]`` for any kind of array, lists too, without a copy; `index` may add and drop axes of size 1."""
+    if type(array) is np.ndarray:
+        return array[index]
     memory = memory_of(array)
     return memory.restride(array, memory.view(array, argument)[index])
 

@@ -101,13 +101,14 @@ class KernelCache(FunctionCache):
         if name is not None:
             base = f"{base}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
         self._name = name
+        path = Path(self.cache_path)
         try:
-            check_owner(Path(self._cache_path))
+            check_owner(path)
         except PermissionError:
-            own = folder() / "kernels"
-            own.mkdir(parents=True, exist_ok=True)
-            check_owner(own)
-            self._cache_path = os.fspath(own)
+            path = folder() / "kernels"
+            path.mkdir(parents=True, exist_ok=True)
+            check_owner(path)
+        self._cache_path = os.fspath(path)
         self._cache_file = _CheckedFile(self._cache_path, base, source_stamp())
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
