@@ -82,10 +82,13 @@ def _look(typ: Any, array: Any, c: Any) -> NativeValue:
 
 @intrinsic
 def spilled(typing_context: Any, frame: Any, a: Any, b: Any, c: Any, d: Any, e: Any) -> Any:
-    """Where the address of a frame and its bases lie on this function's stack: one word, which every thread may have."""
+    """Where the address of a frame and its bases lie on this function's stack: one word, which every thread may have.
+
+    Behind them is a word for :func:`numbaconv.cpu.intrinsics.attempt`.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, words: Any) -> Any:
-        block = cgutils.alloca_once_value(builder, cgutils.pack_array(builder, words))
+        block = cgutils.alloca_once_value(builder, cgutils.pack_array(builder, [*words, ir.IntType(64)(0)]))
         return builder.ptrtoint(block, ir.IntType(64))
 
     return types.int64(*[ADDRESS] * (1 + BASES)), codegen

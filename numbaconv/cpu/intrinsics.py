@@ -10,7 +10,20 @@ from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
 
-__all__ = ["address_of", "aligned", "apply", "as_contiguous", "copy_bytes", "invoke", "keep", "shaped", "typed_as", "zeroed"]
+__all__ = [
+    "address_of",
+    "aligned",
+    "apply",
+    "as_contiguous",
+    "attempt",
+    "copy_bytes",
+    "invoke",
+    "keep",
+    "shaped",
+    "typed_as",
+    "word",
+    "zeroed",
+]
 
 
 @intrinsic
@@ -153,19 +166,52 @@ def keep(typing_context: Any, array: Any) -> Any:
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
 
+def _call(context: Any, builder: Any, address: Any, arguments: Any, types_of: Any) -> Any:
+    """Call what is at an address with a tuple of these types, integers as words; return how that went."""
+    wanted = tuple(types.int64 if isinstance(typ, types.Integer) else typ for typ in types_of)
+    given = zip(cgutils.unpack_tuple(builder, arguments), types_of, wanted, strict=True)
+    values = [context.cast(builder, value, typ, to) for value, typ, to in given]
+    function = builder.inttoptr(address, context.call_conv.get_function_type(types.none, wanted).as_pointer())
+    status, _ = context.call_conv.call_function(builder, function, types.none, wanted, values)
+    return status
+
+
 @intrinsic
 def invoke(typing_context: Any, address: Any, arguments: Any) -> Any:
     """``function(*arguments)`` for what was compiled for arguments like these, is at `address`, returns nothing and may raise."""
-    types_of = tuple(types.int64 if isinstance(typ, types.Integer) else typ for typ in arguments)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        convention = context.call_conv
-        given = zip(cgutils.unpack_tuple(builder, args[1]), arguments, types_of, strict=True)
-        values = [context.cast(builder, value, typ, wanted) for value, typ, wanted in given]
-        function = builder.inttoptr(args[0], convention.get_function_type(types.none, types_of).as_pointer())
-        status, _ = convention.call_function(builder, function, types.none, types_of, values)
+        status = _call(context, builder, *args, arguments)
         with builder.if_then(status.is_error, likely=False):
-            convention.return_status_propagate(builder, status)
+            context.call_conv.return_status_propagate(builder, status)
         return context.get_dummy_value()
 
     return types.void(types.int64, arguments), codegen
+
+
+@intrinsic
+def attempt(typing_context: Any, address: Any, arguments: Any, failed: Any) -> Any:
+    """As :func:`invoke`, unless the word at address `failed` is set, which is what happens if the function raises.
+
+    In threads of a parallel loop, where Numba would lose what is raised.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        flag, word = builder.inttoptr(args[2], ir.IntType(64).as_pointer()), ir.IntType(64)
+        with builder.if_then(builder.icmp_unsigned("==", builder.load(flag), word(0))):
+            status = _call(context, builder, *args[:2], arguments)
+            with builder.if_then(status.is_error, likely=False):
+                builder.store(word(1), flag)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments, types.int64), codegen
+
+
+@intrinsic
+def word(typing_context: Any, address: Any) -> Any:
+    """The 64-bit integer at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()))
+
+    return types.int64(types.int64), codegen

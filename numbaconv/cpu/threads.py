@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange, types
 
 from numbaconv.cpu.frame import ADDRESS, BASES, Frame, FrameType, spilled
-from numbaconv.cpu.intrinsics import invoke
+from numbaconv.cpu.intrinsics import attempt, invoke, word
 from numbaconv.cpu.jit import address, compiled, kernel
 
 __all__ = ["Launch", "Launcher", "forked"]
@@ -40,10 +40,13 @@ def forked() -> bool:
 
 @kernel(parallel=True)
 def in_parallel(count, task, frame, a, b, c, d, e):
-    """All tasks, over the threads."""
+    """All tasks, over the threads. Where one finds no memory, those that have not begun are left out."""
     block = spilled(frame, a, b, c, d, e)
+    failed = block + 8 * (1 + BASES)
     for number in prange(count):
-        invoke(task, (number, block))
+        attempt(task, (number, block), failed)
+    if word(failed):
+        raise MemoryError("there is not enough memory for the blocks of the threads")
 
 
 @kernel
