@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-import numba
 import numpy as np
 from numba import types
 
@@ -27,6 +26,7 @@ from numbaconv.cpu.jit import contiguous, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import has_vectors, lanes
+from numbaconv.cpu.target import cores, threads
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
@@ -70,14 +70,14 @@ def rows_at_once(spec: ConvSpec) -> int:
 
 def rows_of_task(spec: ConvSpec) -> int:
     """How many rows of outputs a task has: several to a thread of one size, but not more than share what they read."""
-    threads, out_h = numba.config.NUMBA_NUM_THREADS, spec.output_size[1]
+    out_h = spec.output_size[1]
     if spec.multiply_adds <= SERIAL:
         return out_h
     if spec.channels_last:
-        return even(out_h, min(LAST_ROWS, -(-out_h * spec.batch * spec.output_size[0] // threads)))
-    if planes(spec) >= 4 * threads:
+        return even(out_h, min(LAST_ROWS, -(-out_h * spec.batch * spec.output_size[0] // threads())))
+    if planes(spec) >= 4 * threads():
         return out_h
-    return even(out_h, max(rows_at_once(spec), -(-out_h // (4 * threads))))
+    return even(out_h, max(rows_at_once(spec), -(-out_h // (4 * threads()))))
 
 
 def planes(spec: ConvSpec) -> int:
@@ -88,7 +88,7 @@ def planes(spec: ConvSpec) -> int:
 def planes_of_task(spec: ConvSpec) -> int:
     """How many planes a task has, channels first: so many that to start it does not count."""
     enough = -(-PLANES // math.prod(spec.output_size[1:]))
-    return max(1, min(enough, planes(spec) // (4 * numba.config.NUMBA_NUM_THREADS)))
+    return max(1, min(enough, planes(spec) // (4 * threads())))
 
 
 @lru_cache(maxsize=1024)
@@ -247,7 +247,7 @@ def cost(spec: ConvSpec) -> float:
     """
     spec = as_one_row(spec) or spec
     out_d, out_h, out_w = spec.output_size
-    threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
+    together = cores() if spec.multiply_adds > SERIAL else 1
     if spec.channels_last:
         cycles = spec.batch * out_d * out_h * out_w * depthwise_pixels.cycles(spec)
     else:
@@ -255,7 +255,7 @@ def cost(spec: ConvSpec) -> float:
         if row_shape(spec, 1).narrow:
             step = 2 * step
         cycles = planes(spec) * (150 + out_h * -(-out_w // lanes(spec.dtypes.compute)) * step)
-    return 4e-6 + cycles * 0.28e-9 / threads
+    return 4e-6 + cycles * 0.28e-9 / together
 
 
 DEPTHWISE = Algorithm(

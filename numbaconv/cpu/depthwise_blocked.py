@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numba import types
 
@@ -28,6 +27,7 @@ from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finishing, storing
+from numbaconv.cpu.target import cores, threads
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.transpose import from_rows, to_rows
 from numbaconv.spec import ConvSpec
@@ -141,7 +141,7 @@ def vectors_of_task(spec: ConvSpec) -> int:
     """How many vectors of channels a task has: several tasks to a thread, but no more than it takes for these to balance."""
     vectors = -(-spec.out_channels // lanes(spec.dtypes.compute))
     blocks = spec.batch * spec.output_size[0] * -(-spec.output_size[1] // rows_of_task(spec))
-    return even(vectors, max(1, blocks * vectors // (4 * numba.config.NUMBA_NUM_THREADS)))
+    return even(vectors, max(1, blocks * vectors // (4 * threads())))
 
 
 def prepare(spec: ConvSpec) -> Runner:
@@ -181,14 +181,14 @@ def prepare(spec: ConvSpec) -> Runner:
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 4 us to call, and over the threads 0.13 ns an element transposed, 0.1 us a block, and the cycles of the filter."""
-    threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
+    together = cores() if spec.multiply_adds > SERIAL else 1
     images, (_, out_h, out_w), rows = spec.batch * spec.output_size[0], spec.output_size, rows_of_task(spec)
     blocks = images * -(-spec.out_channels // lanes(spec.dtypes.compute)) * -(-out_h // rows)
     read = spec.kernel_size[0] * ((rows - 1) * spec.stride[1] + spec.kernel_extent[1]) * spec.input_size[2]
     moved = blocks * (read + rows * out_w) * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
     cycles = images * out_h * out_w * depthwise_pixels.cycles(spec)
-    return 4e-6 + (cycles * 0.28e-9 + moved * 0.13e-9 * scale + blocks * 0.1e-6) / threads
+    return 4e-6 + (cycles * 0.28e-9 + moved * 0.13e-9 * scale + blocks * 0.1e-6) / together
 
 
 DEPTHWISE_BLOCKED = Algorithm(

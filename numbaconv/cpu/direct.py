@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 
@@ -32,7 +31,7 @@ from numbaconv.cpu.panels import Packing, packing_alone, packing_seconds, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, has_vectors, lanes
 from numbaconv.cpu.store import finishing, storing
-from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.target import Tile, cores, threads, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.transpose import to_rows
 from numbaconv.spec import ConvSpec
@@ -270,15 +269,20 @@ def panel_bytes(spec: ConvSpec, NR: int) -> int:
     return math.prod(spec.weight_shape[2:]) * NR * lanes(spec.dtypes.compute) * spec.dtypes.compute.itemsize
 
 
-@lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec, unpacked: bool = False) -> Blocking:
-    """Return the blocking that should be fastest on all threads, if tasks take packed weights or if they pack them."""
+    """Return the blocking that should be fastest on the threads that there are."""
+    return fastest(spec, unpacked, threads())
+
+
+@lru_cache(maxsize=1024)
+def fastest(spec: ConvSpec, unpacked: bool, count: int) -> Blocking:
+    """Return the blocking that should be fastest on so many threads, if tasks take packed weights or if they pack them."""
     if not math.prod(spec.output_shape):
         return Blocking(0, False, 1, 1, 1, 1, 1)
     spec = unstrided(spec)
-    threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
+    count = 1 if spec.multiply_adds <= SERIAL else count
     fitting = [tile for tile in tiles() if not unpacked or tile.NR == 1 or panel_bytes(spec, tile.NR) <= PANEL_BYTES]
-    return min((b for tile in fitting for b in blockings(spec, tile, threads, unpacked)), key=lambda b: b.seconds)
+    return min((b for tile in fitting for b in blockings(spec, tile, count, unpacked)), key=lambda b: b.seconds)
 
 
 # ---------------------------------------------------------------- the algorithm
@@ -350,7 +354,7 @@ def packing(spec: ConvSpec, unpacked: bool = False) -> Packing:
 
 def cost(spec: ConvSpec, unpacked: bool = False) -> float:
     """Seconds: 2 us to call, and what :func:`seconds` predicts for the best blocking."""
-    return 2e-6 + blocking(spec, unpacked).seconds
+    return 2e-6 + fastest(spec, unpacked, cores()).seconds
 
 
 DIRECT = Algorithm(

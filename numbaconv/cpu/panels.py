@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numba
 import numpy as np
 from numba import types
 from numpy.lib.stride_tricks import as_strided
@@ -15,6 +14,7 @@ from numbaconv.cpu.frame import BASES, Frame, FrameType, arguments
 from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped, zeroed
 from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
+from numbaconv.cpu.target import cores
 from numbaconv.cpu.threads import Launch, Launcher
 from numbaconv.cpu.transforms import weight_transform
 from numbaconv.cpu.transpose import from_rows
@@ -90,9 +90,9 @@ def packing_alone(dtype: np.dtype) -> int:
 
 def packing_seconds(elements: int, itemsize: int) -> float:
     """Predict how long it takes to pack weights into so many elements: 3 us, and 0.3 to 1 ns each, as caches hold them."""
-    threads = 1 if elements <= SERIAL else numba.config.NUMBA_NUM_THREADS
+    together = 1 if elements <= SERIAL else cores()
     rate = 0.3e-9 if elements * itemsize < 4e6 else 0.5e-9 if elements * itemsize < 2e7 else 1e-9
-    return 3e-6 + elements * rate * itemsize / 4 / threads
+    return 3e-6 + elements * rate * itemsize / 4 / together
 
 
 class Packing:

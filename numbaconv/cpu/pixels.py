@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
@@ -31,7 +30,7 @@ from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
-from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.target import Tile, cores, threads, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
@@ -204,15 +203,20 @@ def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, 
     return -(-blocks * -(-outs // channels) // threads) * (packing + 1.15 * multiplying + storing)
 
 
-@lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking | None:
-    """Return the blocking that should be fastest on all threads, or None where no block of the input is small enough.
+    """Return the blocking that should be fastest on the threads that there are, or None where no block is small enough.
 
     It does not ask how many threads are in use, so that plans and packed weights outlive ``numba.set_num_threads``.
     """
+    return fastest(spec, threads())
+
+
+@lru_cache(maxsize=1024)
+def fastest(spec: ConvSpec, count: int) -> Blocking | None:
+    """Return the blocking that should be fastest on so many threads, or None where no block of the input is small enough."""
     spec = flattened(spec)
-    threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() for b in blockings(spec, tile, threads)), key=lambda b: b.seconds, default=None)
+    count = 1 if spec.multiply_adds <= SERIAL else count
+    return min((b for tile in tiles() for b in blockings(spec, tile, count)), key=lambda b: b.seconds, default=None)
 
 
 def tables(spec: ConvSpec, cut: Blocking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -301,7 +305,7 @@ def rows_of_panels(spec: ConvSpec) -> int:
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 3 us to call, and what :func:`seconds` predicts for the best blocking."""
-    cut = blocking(spec)
+    cut = fastest(spec, cores())
     return 3e-6 + (0 if cut is None else cut.seconds)
 
 

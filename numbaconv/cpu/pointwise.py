@@ -12,7 +12,6 @@ import math
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 
@@ -27,7 +26,7 @@ from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import Code, Value, call, has_vectors, lanes, vector_function
-from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.target import Tile, cores, threads, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
@@ -182,13 +181,18 @@ class Blocking(NamedTuple):
     channels: int  # of a task
 
 
-@lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking:
-    """Return the blocking that should be fastest on all threads."""
+    """Return the blocking that should be fastest on the threads that there are."""
+    return fastest(spec, threads())
+
+
+@lru_cache(maxsize=1024)
+def fastest(spec: ConvSpec, count: int) -> Blocking:
+    """Return the blocking that should be fastest on so many threads."""
     if not math.prod(spec.output_shape):
         return Blocking(0, 1, 1, 1, 1)
-    threads = 1 if spec.multiply_adds <= SERIAL else numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() if tile.MR > 1 for b in blockings(spec, tile, threads)), key=lambda b: b.seconds)
+    count = 1 if spec.multiply_adds <= SERIAL else count
+    return min((b for tile in tiles() if tile.MR > 1 for b in blockings(spec, tile, count)), key=lambda b: b.seconds)
 
 
 def blockings(spec: ConvSpec, tile: Tile, threads: int) -> list[Blocking]:
@@ -294,7 +298,7 @@ def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 
 def cost(spec: ConvSpec) -> float:
     """Seconds: 4 us to call, and what :func:`seconds` predicts for the best blocking."""
-    return 4e-6 + blocking(spec).seconds
+    return 4e-6 + fastest(spec, cores()).seconds
 
 
 POINTWISE = Algorithm(

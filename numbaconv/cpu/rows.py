@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
@@ -23,6 +22,7 @@ from numbaconv.cpu.intrinsics import aligned, apply, as_contiguous, shaped, zero
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
+from numbaconv.cpu.target import cores
 from numbaconv.cpu.threads import Launcher
 from numbaconv.spec import ConvSpec
 
@@ -212,11 +212,11 @@ def cost(spec: ConvSpec) -> float:
     The constants are of measured order on one AVX-512 core; they rank this kernel against others, no more.
     """
     scale = spec.dtypes.compute.itemsize / 4
-    threads = numba.config.NUMBA_NUM_THREADS if spec.multiply_adds > SERIAL else 1
+    together = cores() if spec.multiply_adds > SERIAL else 1
     gathered = spec.multiply_adds / max(1, min(spec.weight_shape[1], SUMS // blocks(spec)[0]))
     gathering = gathered * (0.6e-9 if spec.stride[2] == 1 else 2e-9)
     adding = 0.045e-9 * scale * spec.multiply_adds + 8e-9 * spec.multiply_adds / max(1, spec.output_size[2])
-    return 3e-6 + (scale * gathering + adding) / threads
+    return 3e-6 + (scale * gathering + adding) / together
 
 
 ROWS = Algorithm(

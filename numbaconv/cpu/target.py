@@ -8,7 +8,7 @@ from functools import cache
 import llvmlite.binding
 import numba
 
-__all__ = ["Tile", "many_registers", "tiles", "vector_bytes"]
+__all__ = ["Tile", "cores", "many_registers", "threads", "tiles", "vector_bytes"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +69,15 @@ def tiles() -> tuple[Tile, ...]:
     """The tiles that this machine's registers hold."""
     x86 = {"sse2", "avx2", "avx512f"} & _features()
     return _TILES["neon" if not x86 else "avx512" if "avx512f" in x86 else "avx2"]
+
+
+def cores() -> int:
+    """How many cores this process has: what algorithms are chosen for, so that no number of threads changes a result's bits."""
+    count: int = numba.config.NUMBA_DEFAULT_NUM_THREADS
+    return count
+
+
+def threads() -> int:
+    """How many threads Numba has: what problems are cut for, which no bit depends on."""
+    count: int = numba.config.NUMBA_NUM_THREADS
+    return count

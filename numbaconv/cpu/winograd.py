@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import types
 
@@ -31,7 +30,7 @@ from numbaconv.cpu.panels import Packing, packing_seconds, transformed_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import call, lanes
 from numbaconv.cpu.store import finishing, storing
-from numbaconv.cpu.target import Tile, tiles
+from numbaconv.cpu.target import Tile, cores, threads, tiles
 from numbaconv.cpu.threads import Launcher
 from numbaconv.cpu.transforms import input_transform, output_transform
 from numbaconv.cpu.transpose import to_rows
@@ -256,13 +255,17 @@ def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
     return -(-blocks * -(-panels // cut.panels) // threads) * (transforming + multiplying + streaming + storing)
 
 
-@lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec, m: int) -> Blocking:
-    """Return the blocking that should be fastest on all threads."""
+    """Return the blocking that should be fastest on the threads that there are."""
+    return fastest(spec, m, threads())
+
+
+@lru_cache(maxsize=1024)
+def fastest(spec: ConvSpec, m: int, count: int) -> Blocking:
+    """Return the blocking that should be fastest on so many threads."""
     if not math.prod(spec.output_shape):
         return Blocking(0, 1, 1, 1, 1, 1)
-    threads = numba.config.NUMBA_NUM_THREADS
-    return min((b for tile in tiles() for b in blockings(spec, m, tile, threads)), key=lambda b: b.seconds)
+    return min((b for tile in tiles() for b in blockings(spec, m, tile, count)), key=lambda b: b.seconds)
 
 
 # ---------------------------------------------------------------- the algorithms
@@ -351,7 +354,7 @@ def winograd(m: int) -> Algorithm:
         backend="cpu",
         summary=f"F({m} x {m}, k x k), transformed and multiplied block by block in the L2 cache",
         why_not=lambda spec: why_not(spec, m),
-        cost=lambda spec: 5e-6 + blocking(spec, m).seconds,
+        cost=lambda spec: 5e-6 + fastest(spec, m, cores()).seconds,
         pack=lambda spec, weight, stream: packing(spec, m)(weight),
         prepare=lambda spec: prepare(spec, m),
         packing_cost=lambda spec: packing_cost(spec, m),
