@@ -35,6 +35,7 @@ from numbaconv.spec import ConvSpec
 __all__ = ["DEPTHWISE_BLOCKED"]
 
 BLOCK_BYTES = 128 * 1024  # of a task's copy of the input
+MOST = 4 * 1024 * 1024  # bytes that a task works on
 
 
 @inner
@@ -75,6 +76,17 @@ def fill_table(table, block, size_d, size_h, d, y, y0, zeros, p):
 
 
 @inner
+def span(y, count, size, mode):
+    """The first of the rows that so many padded ones from y on come from, and the one after the last."""
+    first, after = size, 0
+    for i in range(count):
+        row = source(y + i, size, mode)
+        if row >= 0:
+            first, after = min(first, row), max(after, row + 1)
+    return min(first, after), after
+
+
+@inner
 def task(number, frame):
     """Compute a block of rows of some vectors of channels of one image."""
     input, weight, output, bias, residual, activation, cuts, plan = arguments(frame)
@@ -88,7 +100,7 @@ def task(number, frame):
     h1 = min(out_h, h0 + p.rows)
     high = (h1 - h0 - 1) * p.stride_h + (p.kernel_h - 1) * p.dilation_h + 1
     z, y = d * p.stride_d - p.low_d, h0 * p.stride_h - p.low_h
-    y0, y1 = (max(0, min(y, size_h)), max(0, min(y + high, size_h))) if p.clips else (0, size_h)
+    y0, y1 = span(y, high, size_h, p.mode)
 
     block = shaped(aligned(p.kernel_d * (y1 - y0) * size_w * p.lanes, weight), (p.kernel_d, y1 - y0, size_w, p.lanes))
     sums = shaped(aligned((h1 - h0) * out_w * p.lanes, weight), (h1 - h0, out_w, p.lanes))
@@ -121,7 +133,19 @@ def why_not(spec: ConvSpec) -> str | None:
         return f"a group has as many input as output channels, and a vector some whole groups, not {ins} -> {outs}"
     if math.prod(spec.kernel_size) * ins > TAPS:
         return f"its code would be too long for {math.prod(spec.kernel_size) * ins} weights an output, more than {TAPS}"
+    if math.prod(spec.output_shape) and workspace(spec) > MOST:
+        return f"a task of it would work on {workspace(spec)} bytes, more than {MOST}"
     return None
+
+
+def workspace(spec: ConvSpec) -> int:
+    """The bytes of a task's copy, sums and table, at most; at an edge, circular padding reads rows of the other one."""
+    rows, (_, size_h, size_w), itemsize = rows_of_task(spec), spec.input_size, spec.dtypes.compute.itemsize
+    high = (rows - 1) * spec.stride[1] + spec.kernel_extent[1]
+    copied = size_h if spec.padding_mode == "circular" and any(spec.padding[1]) else min(size_h, high)
+    wide = (spec.output_size[2] - 1) * spec.stride[2] + spec.kernel_extent[2]
+    vectors = spec.kernel_size[0] * copied * size_w + rows * spec.output_size[2]
+    return vectors * lanes(spec.dtypes.compute) * itemsize + high * spec.kernel_size[0] * wide * 8
 
 
 def row_bytes(spec: ConvSpec) -> int:
@@ -132,8 +156,6 @@ def row_bytes(spec: ConvSpec) -> int:
 
 def rows_of_task(spec: ConvSpec) -> int:
     """How many rows of outputs a task has."""
-    if spec.padding_mode != "zeros":
-        return spec.output_size[1]  # whose rows may read any
     return even(spec.output_size[1], max(1, BLOCK_BYTES // row_bytes(spec), spec.kernel_extent[1]))
 
 
@@ -158,7 +180,7 @@ def prepare(spec: ConvSpec) -> Runner:
         dilation_d=spec.dilation[0], dilation_h=spec.dilation[1], dilation_w=spec.dilation[2],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0],
         kernel_d=spec.kernel_size[0], kernel_h=spec.kernel_size[1], kernel_w=spec.kernel_size[2], mode=MODES[spec.padding_mode],
-        clips=spec.padding_mode == "zeros", transposing_in=turning.address if input == compute else 0,
+        transposing_in=turning.address if input == compute else 0,
         transposing_out=transposing.address if out == compute else 0, storing=storing(out, compute),
         rows=rows, row_blocks=-(-out_h // rows), rows_at_once=rows_at_once(spec), lanes=lanes(compute),
         channels=vectors * lanes(compute), vector_blocks=vector_blocks,

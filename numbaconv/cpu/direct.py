@@ -39,6 +39,7 @@ from numbaconv.spec import ConvSpec
 __all__ = ["DIRECT", "DIRECT_UNPACKED"]
 
 BLOCK_BYTES = 512 * 1024  # of input that a task reads: half of a usual L2 cache
+ROW_BYTES = 1024 * 1024  # of the sums of a row, at most
 SUMS_BYTES = 16 * 1024  # of sums between their summation and their place: half of a usual L1 cache
 PANEL_BYTES = 1024 * 1024  # of weights that a task packs at once: an L2 cache
 PAGE = 4096  # bytes after which the sets of an L1 cache repeat
@@ -222,8 +223,8 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int, unpacked: bool = False) 
     _, out_h, out_w = spec.output_size
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
     itemsize = spec.dtypes.compute.itemsize
-    columns = out_w
-    while columns > tile.MR and span(spec, 1, columns) * itemsize > BLOCK_BYTES:
+    columns, most = out_w, ROW_BYTES // (tile.NR * lanes(spec.dtypes.compute) * itemsize)
+    while columns > tile.MR and (span(spec, 1, columns) * itemsize > BLOCK_BYTES or columns > most):
         columns = even(out_w, -(-columns // 2))
     rows = out_h
     while rows > 1 and span(spec, rows, columns) * itemsize > BLOCK_BYTES:

@@ -37,6 +37,7 @@ from numbaconv.spec import ConvSpec
 __all__ = ["PIXELS"]
 
 BLOCK_BYTES = 512 * 1024  # of packed input: half of a usual L2 cache
+SUMS_BYTES = 2 * 1024 * 1024  # of a task, at most
 SERIAL = 100_000  # products below which waking a second thread costs more than it brings
 
 
@@ -160,7 +161,7 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
     _, out_h, out_w = spec.output_size
     outs, width = spec.weight_shape[1], tile.NR * lanes(spec.dtypes.compute)
     room = BLOCK_BYTES // (max(1, planes(spec)) * spec.dtypes.compute.itemsize) - width
-    columns = min(out_w, room // (1 + down) - right)
+    columns = min(out_w, room // (1 + down) - right, SUMS_BYTES // (tile.MR * spec.dtypes.compute.itemsize))
     if columns < min(out_w, width):
         return
     columns = _even(out_w, columns if columns == out_w else columns // width * width)
@@ -168,10 +169,11 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
     panels = -(-outs // tile.MR)
     while True:
         rows = _even(out_h, rows)
-        for split in (1, 2, 4, 8):
-            if split <= panels:
-                channels = _even(panels, -(-panels // split)) * tile.MR
-                yield Blocking(seconds(spec, tile, rows, columns, channels, threads), tile, rows, columns, channels)
+        most = SUMS_BYTES // (rows * (columns + right) * spec.dtypes.compute.itemsize * tile.MR)  # panels
+        parts = [_even(panels, -(-panels // split)) for split in (1, 2, 4, 8) if split <= panels]
+        for part in [part for part in parts if part <= most] or [1] * (rows == 1 and panels > 0):
+            channels = part * tile.MR
+            yield Blocking(seconds(spec, tile, rows, columns, channels, threads), tile, rows, columns, channels)
         if rows == 1:
             return
         rows = -(-rows // 2)

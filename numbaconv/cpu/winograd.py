@@ -41,6 +41,7 @@ __all__ = ["WINOGRAD2", "WINOGRAD4"]
 
 
 WORKSPACE = 2**20  # bytes of a task at most: an L2 cache
+MOST = 4 * 2**20  # where no few tiles fit into that
 NEARBY = 700_000  # bytes of a task of which the L2 cache keeps all that is used again
 ELEMENTS = 400  # of a transformed tile, at most, so that transforms are compiled within a second
 NEAR, FAR = 12_000_000, 26_000_000  # bytes of transformed weights: up to these the L3 cache keeps all, from these none
@@ -209,7 +210,8 @@ def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Bloc
     lines = spec.batch * spec.output_size[0] * s.lines
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
     found = []
-    for wide in {s.tiles, even(s.tiles, -(-s.tiles // 2)), even(s.tiles, -(-s.tiles // 4))}:
+    narrow = max(1, MOST // workspace(spec, m, Blocking(0, tile.NR, tile.MR, 1, 1, 1)))
+    for wide in {even(s.tiles, min(-(-s.tiles // part), narrow)) for part in (1, 2, 4)}:
         high = lines
         while high:
             for split in (1, 2, 4, 8):
