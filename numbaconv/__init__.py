@@ -1,5 +1,6 @@
 """Convolution kernels that are Python, compiled by Numba: NumPy arrays on the CPU, CUDA arrays on the GPU, one API for both."""
 
+import numbaconv.forks  # noqa: F401  (it registers what a fork has to see to)
 from numbaconv import grad
 from numbaconv.backend import backends, use_backend
 from numbaconv.config import show_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 from numbaconv import tuning
@@ -48,10 +48,12 @@ class Plan:
     backend: Backend
     algorithm: Algorithm
 
-    @cached_property
+    @property
     def run(self) -> Runner:
         """What computes; made, and compiled, on first use."""
-        return self.algorithm.prepare(self.spec)
+        if "_run" not in self.__dict__:  # cached_property of Python 3.11 holds a lock meanwhile, which forked children inherit
+            self.__dict__["_run"] = self.algorithm.prepare(self.spec)
+        return self.__dict__["_run"]
 
 
 def candidates(backend: Backend) -> tuple[Algorithm, ...]:

@@ -1,13 +1,11 @@
-"""Threads and forks, on every threading layer of Numba that is installed."""
-
-import importlib.util
-import os
+"""Python threads, on every threading layer of Numba that is installed."""
 
 import pytest
 from helpers import run_python
+from threading_layers import every_layer, settings
 
 PREPARE = """
-import os, sys, threading
+import threading
 import numpy as np, numbaconv as nc
 rng = np.random.default_rng(0)
 x, w = rng.standard_normal((2, 16, 30, 30), np.float32), rng.standard_normal((16, 16, 3, 3), np.float32)
@@ -42,37 +40,9 @@ for t in threads: t.join()
 assert len({r.tobytes() for r in results}) == 1
 """
 )
-FORK = (
-    PREPARE
-    + """
-expected = nc.conv2d(x, w)
-child = os.fork()
-if child == 0:
-    ok = nc.conv2d(x, w).tobytes() == expected.tobytes() and nc.Conv2d(w)(x).tobytes() == expected.tobytes()
-    os._exit(0 if ok else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert nc.conv2d(x, w).tobytes() == expected.tobytes()
-"""
-)
-INSTALLED = [
-    layer
-    for layer, module in [("workqueue", "workqueue"), ("omp", "omppool"), ("tbb", "tbbpool")]
-    if importlib.util.find_spec(f"numba.np.ufunc.{module}") and (layer != "tbb" or importlib.util.find_spec("tbb"))
-]
-every_layer = pytest.mark.parametrize("layer", INSTALLED)
-
-
-def settings(layer):
-    return {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
 
 
 @every_layer
 @pytest.mark.parametrize("code", [THREADS, FIRST_CALLS], ids=["many calls", "the first calls"])
 def test_python_threads(layer, code):
     run_python(code, env=settings(layer))
-
-
-@every_layer
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
-def test_a_forked_child(layer):
-    run_python(FORK, env=settings(layer))

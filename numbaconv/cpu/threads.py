@@ -20,8 +20,9 @@ from numba import prange, types
 from numbaconv.cpu.frame import ADDRESS, BASES, Frame, FrameType, spilled
 from numbaconv.cpu.intrinsics import attempt, invoke, word
 from numbaconv.cpu.jit import address, compiled, kernel
+from numbaconv.forks import forked
 
-__all__ = ["Launch", "Launcher", "forked"]
+__all__ = ["Launch", "Launcher"]
 
 Launch = Callable[..., None]  # of the bases, an array or None each
 _NO_BASES = (None,) * BASES
@@ -29,13 +30,6 @@ _WORDS = (types.int64, types.int64, *[ADDRESS] * (1 + BASES))
 
 _turn = threading.Lock()
 _free = False  # the layer is known, and takes any number of threads
-_used = False
-_forked = False
-
-
-def forked() -> bool:
-    """Whether this process was forked from one that had started its threads."""
-    return _forked
 
 
 @kernel(parallel=True)
@@ -93,23 +87,21 @@ class Launcher:
 
 def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | None) -> None:
     """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
-    global _free, _used
-    if _forked:
+    global _free
+    if forked():
         compiled(in_series, *_WORDS)(count, code, *arrays)
     elif _free:
         parallel(count, code, *arrays)
     else:
         with _turn:
-            _used = True
             parallel(count, code, *arrays)
             _free = numba.threading_layer() != "workqueue"
 
 
-def _after_fork() -> None:
-    global _turn, _forked
+def _in_child() -> None:
+    global _turn
     _turn = threading.Lock()  # its holder may not be in this process
-    _forked = _forked or _used
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_in_child)
