@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
-import torch
 
 import numbaconv as nc
 from numbaconv import arrays as views
@@ -16,7 +15,12 @@ from numbaconv.backend import BACKENDS
 from numbaconv.dtypes import kind_of, resolve
 from numbaconv.spec import ArraySpec, ConvOptions, ConvSpec, normalise
 
-torch.set_num_threads(1)  # its problems here are small, and share the cores with ours
+try:
+    import torch
+except ImportError:  # beside the oldest versions, see tests/oldest.txt
+    torch = None
+else:
+    torch.set_num_threads(1)  # its problems here are small, and share the cores with ours
 HOST_ALGORITHMS = [(b.name, a.name) for b in BACKENDS.values() if b.place == "host" for a in b.algorithms]
 WIDE = {"f": np.float64, "c": np.complex128, "i": np.int64, "u": np.int64, "b": np.int64}
 TORCH_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
@@ -130,7 +134,9 @@ def allowed_error(magnitude, m, dtype, sums_directly=True):
 
 
 def torch_conv2d(arrays, options):
-    """PyTorch's result as a NumPy array, or None for what it has no words for."""
+    """PyTorch's result as a NumPy array, or None where it is not installed and for what it has no words for."""
+    if torch is None:
+        return None
     options = dict(options)
     mode, last = options.pop("padding_mode", "zeros"), options.pop("layout", "NCHW") == "NHWC"
     x, w = torch.from_numpy(arrays["input"].copy()), torch.from_numpy(arrays["weight"].copy())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -104,3 +105,10 @@ def test_the_date_is_that_of_the_release(tmp_path):
         assert {info.date_time for info in wheel.infolist()} == {(2025, 6, 15, 15, 6, 40)}
     with tarfile.open(dated["sdist"]) as sdist:
         assert {member.mtime for member in sdist.getmembers()} == {1750000000}
+
+
+def test_the_oldest_versions_tried_are_the_oldest_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = project["dependencies"] + [n for n in project["optional-dependencies"]["test"] if n.startswith("ml_dtypes")]
+    tried = (ROOT / "tests" / "oldest.txt").read_text().splitlines()
+    assert {need.replace(">=", "==") + ".*" for need in needed} <= set(tried)

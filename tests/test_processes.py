@@ -124,7 +124,7 @@ def compile_():
 thread = threading.Thread(target=compile_)
 thread.start()
 held.wait()
-child(lambda: right() and right(nc.conv2d(np.stack([*x] * 2), w, backend="reference")[:2]))
+child(lambda: right(nc.conv2d(x, w, algorithm="rows")))  # planned, and taken from the cache
 thread.join()
 """
 )
