@@ -1,4 +1,4 @@
-"""One Inf or NaN reaches just the outputs that depend on it, with algorithms that sum directly; the FP state stays the caller's."""
+"""One Inf or NaN reaches just the outputs that depend on it, with algorithms that sum directly; the FP state is left alone."""
 
 import platform
 
