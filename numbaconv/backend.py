@@ -89,11 +89,14 @@ def use_backend(backend: str) -> Iterator[None]:
 def choose(backend: str | None, place: Place) -> Backend:
     """Return the backend for data that lives in `place`: the call's, the ``with`` block's, the environment's, or the data's."""
     if backend is not None:
-        return _available("backend", backend)
-    name = chosen.get()
-    if name is not None:
-        return _available(ENVIRONMENT, name)  # a with block's was found available when it was entered
-    return _available("backend", "cuda") if place == "cuda" else BACKENDS["cpu"]
+        found = _available("backend", backend)
+    elif (name := chosen.get()) is not None:
+        found = _available(ENVIRONMENT, name)  # a with block's was found available when it was entered
+    else:
+        found = _available("backend", "cuda") if place == "cuda" else BACKENDS["cpu"]
+    if found.name == "cpu":
+        found.module.thread_limit()  # raises for one that makes no sense, before any plan asks for it
+    return found
 
 
 def _available(argument: str, name: Any) -> Backend:

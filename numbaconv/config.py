@@ -74,8 +74,24 @@ def _threads() -> dict[str, Any]:
         layer: str = numba.threading_layer()
     except ValueError:
         layer = f"{numba.config.THREADING_LAYER} (none started yet)"
-    return {"threads": numba.get_num_threads(), "cpus": os.cpu_count(), "threading layer": layer}
+    count, source = _threads_in_use()
+    return {"threads": count, "as said by": source, "cpus": os.cpu_count(), "threading layer": layer}
+
+
+def _threads_in_use() -> tuple[int, str]:
+    """How many threads kernels run on that this thread starts, and what says so."""
+    cpu, most, now = BACKENDS["cpu"].module, numba.config.NUMBA_NUM_THREADS, numba.get_num_threads()
+    try:
+        limit = cpu.thread_limit()
+    except ValueError as error:
+        return now, str(error)
+    if limit is not None and limit <= now:
+        return limit, cpu.NUM_THREADS
+    if now < most:
+        return now, "numba.set_num_threads"
+    return now, "NUMBA_NUM_THREADS" if "NUMBA_NUM_THREADS" in os.environ else "the number of CPUs"
 
 
 def _settings() -> dict[str, Any]:
-    return {ENVIRONMENT: SETTING or "not set", "kernel cache": BACKENDS["cpu"].module.cache_folder()}
+    cpu = BACKENDS["cpu"].module
+    return {ENVIRONMENT: SETTING or "not set", cpu.NUM_THREADS: cpu.SETTING or "not set", "kernel cache": cpu.cache_folder()}

@@ -51,12 +51,13 @@ def problem_key(spec: ConvSpec) -> str:
 def machine() -> dict[str, Any]:
     """Return what measurements depend on beside the problem: what Numba compiles for, its threads, and the kernels."""
     from numbaconv.cpu.cache import source_stamp  # and with it the backend, which importing the package does not
+    from numbaconv.cpu.target import threads
 
     _, cpu, features = cpu_target.target_context.codegen().magic_tuple()
     return {
         "cpu": cpu,
         "features": features,
-        "threads": numba.config.NUMBA_NUM_THREADS,
+        "threads": threads(),
         "numba": numba.__version__,
         "kernels": source_stamp(),
     }

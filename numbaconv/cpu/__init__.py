@@ -9,9 +9,10 @@ from numbaconv.cpu.direct import DIRECT, DIRECT_UNPACKED
 from numbaconv.cpu.pixels import PIXELS
 from numbaconv.cpu.pointwise import POINTWISE
 from numbaconv.cpu.rows import ROWS
+from numbaconv.cpu.target import NUM_THREADS, SETTING, thread_limit
 from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
-__all__ = ["ALGORITHMS", "cache_folder", "why_unavailable"]
+__all__ = ["ALGORITHMS", "NUM_THREADS", "SETTING", "cache_folder", "thread_limit", "why_unavailable"]
 
 ALGORITHMS = (DEPTHWISE, DEPTHWISE_BLOCKED, POINTWISE, DIRECT, DIRECT_UNPACKED, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
 

@@ -181,7 +181,7 @@ def invoke(typing_context: Any, address: Any, arguments: Any) -> Any:
     """``function(*arguments)`` for what was compiled for arguments like these, is at `address`, returns nothing and may raise."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        status = _call(context, builder, *args, arguments)
+        status = _call(context, builder, args[0], args[1], arguments)
         with builder.if_then(status.is_error, likely=False):
             context.call_conv.return_status_propagate(builder, status)
         return context.get_dummy_value()
@@ -199,7 +199,7 @@ def attempt(typing_context: Any, address: Any, arguments: Any, failed: Any) -> A
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         flag, word = builder.inttoptr(args[2], ir.IntType(64).as_pointer()), ir.IntType(64)
         with builder.if_then(builder.icmp_unsigned("==", builder.load(flag), word(0))):
-            status = _call(context, builder, *args[:2], arguments)
+            status = _call(context, builder, args[0], args[1], arguments)
             with builder.if_then(status.is_error, likely=False):
                 builder.store(word(1), flag)
         return context.get_dummy_value()

@@ -1,14 +1,20 @@
-"""What this machine's CPU offers to the kernels: the width of its vectors, and the tiles that its registers hold."""
+"""What this machine's CPU offers to the kernels: the width of its vectors, the tiles that its registers hold, and its threads."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 
 import llvmlite.binding
 import numba
 
-__all__ = ["Tile", "cores", "many_registers", "threads", "tiles", "vector_bytes"]
+from numbaconv.errors import bad_value
+
+__all__ = ["NUM_THREADS", "SETTING", "Tile", "cores", "many_registers", "thread_limit", "threads", "tiles", "vector_bytes"]
+
+NUM_THREADS = "NUMBACONV_NUM_THREADS"
+SETTING = os.environ.get(NUM_THREADS, "")  # once, as NUMBACONV_BACKEND
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,23 @@ def cores() -> int:
     return count
 
 
+def thread_limit() -> int | None:
+    """Return how many threads the environment leaves to the kernels, or None where it does not say.
+
+    Raises
+    ------
+    ValueError
+        If that is no number of threads that Numba has.
+    """
+    if not SETTING:
+        return None
+    most = numba.config.NUMBA_NUM_THREADS
+    limit = int(SETTING) if SETTING.isascii() and SETTING.isdigit() and len(SETTING) < 10 else 0
+    if not 1 <= limit <= most:
+        raise bad_value(NUM_THREADS, f"an int from 1 to {most}, the threads that Numba has", repr(SETTING))
+    return limit
+
+
 def threads() -> int:
-    """How many threads Numba has: what problems are cut for, which no bit depends on."""
-    count: int = numba.config.NUMBA_NUM_THREADS
-    return count
+    """How many threads kernels may have, however many are in use just now: what problems are cut for, which no bit depends on."""
+    return thread_limit() or numba.config.NUMBA_NUM_THREADS

@@ -1,8 +1,9 @@
 """Whether a kernel may run on several threads just now, and how it gets them.
 
 Numba's threading layers have two limits of their own. ``workqueue`` aborts the process when two threads enter parallel kernels at
-once, so that there they take turns. GNU OpenMP kills a forked child at its first parallel kernel, so that a child runs them
-in the forking thread alone; whichever layer it inherited, its threads did not survive the fork.
+once, so that there they take turns, and when one of its own threads does, which runs them alone therefore. GNU OpenMP kills a
+forked child at its first parallel kernel, so that a child runs them in the forking thread alone; whichever layer it inherited,
+its threads did not survive the fork.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import zip_longest
+from typing import Any
 
 import numba
 import numpy as np
@@ -20,6 +22,7 @@ from numba import prange, types
 from numbaconv.cpu.frame import ADDRESS, BASES, Frame, FrameType, spilled
 from numbaconv.cpu.intrinsics import attempt, invoke, word
 from numbaconv.cpu.jit import address, compiled, kernel
+from numbaconv.cpu.target import SETTING, threads
 from numbaconv.forks import forked
 
 __all__ = ["Launch", "Launcher"]
@@ -85,6 +88,17 @@ class Launcher:
         return partial(self._launch, frame)
 
 
+class _Caller(threading.local):
+    """The calling thread."""
+
+    def __init__(self) -> None:
+        """See whether Python started it; if not, it may be one of Numba's, in the midst of a parallel kernel of the user's."""
+        self.foreign = threading.get_ident() not in {thread.ident for thread in threading.enumerate()}
+
+
+_caller = _Caller()
+
+
 def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | None) -> None:
     """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
     global _free
@@ -92,10 +106,30 @@ def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | No
         compiled(in_series, *_WORDS)(count, code, *arrays)
     elif _free:
         parallel(count, code, *arrays)
+    elif _caller.foreign:
+        compiled(in_series, *_WORDS)(count, code, *arrays)
     else:
         with _turn:
             parallel(count, code, *arrays)
             _free = numba.threading_layer() != "workqueue"
+
+
+def _within_limit(start: Launch) -> Launch:
+    """Start kernels on no more threads than the environment leaves them. Numba's own setting is what it was afterwards."""
+
+    def limited(*args: Any) -> None:
+        before = numba.get_num_threads()
+        numba.set_num_threads(min(before, threads()))
+        try:
+            start(*args)
+        finally:
+            numba.set_num_threads(before)
+
+    return limited
+
+
+if SETTING:
+    _in_turn = _within_limit(_in_turn)
 
 
 def _in_child() -> None:
