@@ -11,10 +11,10 @@ from math import erf, exp
 from typing import Any
 
 import numpy as np
-from numba.extending import is_jitted
+from numba.core.dispatcher import Dispatcher
 
 from numbaconv.dtypes import Dtypes, kind_of
-from numbaconv.errors import bad_type, bad_value
+from numbaconv.errors import bad_type, bad_value, shown
 
 __all__ = ["SCALARS", "apply", "check", "name_of", "scalar"]
 
@@ -87,19 +87,21 @@ def check(activation: Any, dtypes: Dtypes) -> tuple[Any, Dtypes]:
     TypeError
         For what is neither None, a name, nor a function compiled with ``@njit``, and for a name that is not defined on the dtype.
     """
-    if activation is None or is_jitted(activation):
+    kind = type(activation)  # not isinstance, which asks the object
+    if activation is None or issubclass(kind, Dispatcher):
         return activation, dtypes
-    if not isinstance(activation, str):
-        raise bad_type("activation", "None, a name, or a scalar function compiled with @njit", repr(activation))
+    if not issubclass(kind, str):
+        raise bad_type("activation", "None, a name, or a scalar function compiled with @njit", shown(activation))
+    activation = str.__str__(activation)
     if activation not in SCALARS:
-        raise bad_value("activation", f"one of {', '.join(map(repr, SCALARS))}, or an @njit function", repr(activation))
+        raise bad_value("activation", f"one of {', '.join(map(repr, SCALARS))}, or an @njit function", shown(activation))
     compute = dtypes.compute
     if compute.kind in "iu" and activation not in _ON_INTEGERS and kind_of(dtypes.out) == "f":
-        return str(activation), dtypes._replace(compute=np.result_type(compute, dtypes.out))
+        return activation, dtypes._replace(compute=np.result_type(compute, dtypes.out))
     if compute.kind == "c" or (compute.kind in "iu" and activation not in _ON_INTEGERS):
-        raise bad_type("activation", f"one that is defined on {compute} results", repr(activation))
+        raise bad_type("activation", f"one that is defined on {compute} results", shown(activation))
     # Of what has no sign, relu is nothing; and Numba would take the 0 of its definition and a uint64 to float64.
-    return None if activation == "relu" and compute.kind == "u" else str(activation), dtypes
+    return None if activation == "relu" and compute.kind == "u" else activation, dtypes
 
 
 def scalar(activation: Any) -> Callable | None:
@@ -121,4 +123,10 @@ def apply(activation: Any, array: np.ndarray) -> np.ndarray:
     if isinstance(activation, str):
         with np.errstate(all="ignore"):
             return _ARRAYS[activation](array).astype(array.dtype)
-    return np.vectorize(activation.py_func, otypes=[array.dtype])(array) if array.size else array
+    if not array.size:
+        return array
+    try:
+        return np.vectorize(activation.py_func, otypes=[array.dtype])(array)
+    except Exception as error:
+        expected = f"a function of one {array.dtype} scalar that returns one"
+        raise bad_type("activation", expected, f"{shown(activation)} ({shown(error)})") from error

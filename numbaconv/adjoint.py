@@ -11,11 +11,11 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from numbaconv import activation, arrays, dtypes
 from numbaconv import options as parse
-from numbaconv.errors import bad_value
+from numbaconv.errors import bad_value, shown
 from numbaconv.options import ConvOptions, Size
 from numbaconv.problem import Part, Problem, Specs, result_of
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, check_addends, check_memory, normalise, split_data
@@ -93,7 +93,8 @@ def input_gradient(ndim: int, specs: Specs, options: ConvOptions) -> Problem:
     forward_input = ArraySpec(size, specs.weight.dtype)
     forward, data_format = normalise(ndim, forward_input, specs.weight, None, None, _plain(options), "input_size")
     _check_grad_output(specs.input, forward, data_format)
-    return replace(_adjoint("gradient with respect to the input", forward, data_format, specs, options), conjugate="weight")
+    title = "gradient with respect to the input"
+    return replace(_adjoint(title, forward, data_format, specs, options, "grad_output"), conjugate="weight")
 
 
 def weight_gradient(ndim: int, specs: Specs, options: ConvOptions) -> Problem:
@@ -137,8 +138,10 @@ def weight_gradient(ndim: int, specs: Specs, options: ConvOptions) -> Problem:
     )
 
 
-def _adjoint(name: str, forward: ConvSpec, data_format: DataFormat, specs: Specs, options: ConvOptions) -> Problem:
-    """The adjoint of `forward`; `data_format` is that of its data, on both sides."""
+def _adjoint(
+    name: str, forward: ConvSpec, data_format: DataFormat, specs: Specs, options: ConvOptions, argument: str = "input"
+) -> Problem:
+    """The adjoint of `forward`; `data_format` is that of its data, on both sides, and `argument` what the first is called."""
     lead, ndim = (1,) * (3 - data_format.ndim), data_format.ndim
     # What is read may be smaller than forward's result (output_padding past a stride), and every stride separates phases here.
     read = lead + split_data(specs.input, ndim, options.layout)[3]
@@ -147,7 +150,7 @@ def _adjoint(name: str, forward: ConvSpec, data_format: DataFormat, specs: Specs
     out = tuple(n + lo + hi for n, (lo, hi) in zip(forward.input_size, crop, strict=True))
     shape = data_format.shape(forward.batch, forward.in_channels, out)
     check_addends(specs.bias, specs.residual, forward.in_channels, shape)
-    fused, resolved = activation.check(options.activation, _dtypes(specs, options))
+    fused, resolved = activation.check(options.activation, _dtypes(specs, options, argument))
     base = replace(
         forward,
         in_channels=forward.out_channels,
@@ -162,7 +165,7 @@ def _adjoint(name: str, forward: ConvSpec, data_format: DataFormat, specs: Specs
         has_bias=specs.bias is not None,
         has_residual=specs.residual is not None,
     )
-    check_memory(shape, base.dtypes.out, "input", f"a result of shape {shape}")
+    check_memory(shape, base.dtypes.out, argument, f"a result of shape {shape}")
     whole = replace(base, input_size=out, kernel_size=(1, 1, 1), dilation=(1, 1, 1))
     return Problem(
         title=f"{name} of {forward}",
@@ -216,13 +219,13 @@ def _transposed_shape(ndim: int, specs: Specs, options: ConvOptions) -> Size:
     groups = parse.integer("groups", options.groups, least=1)
     weight = specs.weight.shape
     if len(weight) != ndim + 2 or min(weight[2:]) < 1:
-        raise bad_value("weight", f"shape (in_channels, out_channels / groups, {ndim} kernel sizes)", f"shape {weight}")
+        _refuse_weight(ndim, weight)
     if weight[0] != channels:
         raise bad_value("weight", f"the input's {channels} channels first", f"shape {weight}")
     stride = parse.per_axis("stride", options.stride, ndim, least=1)
     dilation = parse.per_axis("dilation", options.dilation, ndim, least=1)
-    if isinstance(options.padding, str):
-        raise bad_value("padding", f"an int, {ndim} ints or {ndim} (low, high) pairs", repr(options.padding))
+    if issubclass(type(options.padding), str):
+        raise bad_value("padding", f"an int, {ndim} ints or {ndim} (low, high) pairs", shown(options.padding))
     padding = parse.padding(options.padding, ndim, size, weight[2:], stride, dilation)
     extra = parse.per_axis("output_padding", options.output_padding, ndim, least=0)
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
@@ -234,13 +237,21 @@ def _transposed_shape(ndim: int, specs: Specs, options: ConvOptions) -> Size:
     return data_format.shape(batch, weight[1] * groups, (0,) * (3 - ndim) + out)
 
 
+def _refuse_weight(ndim: int, shape: Size) -> NoReturn:
+    raise bad_value("weight", f"shape (in_channels, out_channels / groups, {ndim} kernel sizes)", f"shape {shape}")
+
+
 def probe(ndim: int, weight: ArraySpec, options: ConvOptions) -> ArraySpec:
     """Return data that a transposed operator's weight and options make sense for (see :func:`numbaconv.spec.probe`)."""
     shape = weight.shape
-    kernel = shape[2:] if len(shape) == ndim + 2 else (1,) * ndim
+    if len(shape) != ndim + 2:
+        _refuse_weight(ndim, shape)
+    kernel = shape[2:]
     stride = parse.per_axis("stride", options.stride, ndim, least=1)
     dilation = parse.per_axis("dilation", options.dilation, ndim, least=1)
-    padding = () if isinstance(options.padding, str) else parse.padding(options.padding, ndim, kernel, kernel, stride, dilation)
+    padding = (
+        () if issubclass(type(options.padding), str) else parse.padding(options.padding, ndim, kernel, kernel, stride, dilation)
+    )
     rows = zip(padding, kernel, stride, dilation, strict=False)
     size = tuple(1 - min(0, -max(0, lo + hi - d * (k - 1)) // s) for (lo, hi), k, s, d in rows) or (1,) * ndim
     item = (*size, shape[0]) if parse.channels_last(options.layout, ndim) else (shape[0], *size)
@@ -252,10 +263,10 @@ def _plain(options: ConvOptions) -> ConvOptions:
     return options._replace(out_dtype=None, activation=None)
 
 
-def _dtypes(specs: Specs, options: ConvOptions) -> dtypes.Dtypes:
+def _dtypes(specs: Specs, options: ConvOptions, argument: str = "input") -> dtypes.Dtypes:
     addends = tuple(a.dtype for a in (specs.bias, specs.residual) if a is not None)
     out = None if options.out_dtype is None else dtypes.check(options.out_dtype, "out_dtype")
-    return dtypes.resolve(specs.input.dtype, specs.weight.dtype, addends, out)
+    return dtypes.resolve(specs.input.dtype, specs.weight.dtype, addends, out, argument)
 
 
 def _check_grad_output(grad_output: ArraySpec, forward: ConvSpec, data_format: DataFormat) -> None:

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from numbaconv import dtypes
-from numbaconv.errors import bad_type, bad_value
+from numbaconv.errors import bad_type, bad_value, shown
+from numbaconv.options import ends_in_channels
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
@@ -31,12 +32,16 @@ def place_of(array: Any) -> Place:
     kind = type(array)
     if kind is np.ndarray:
         return "host"
-    library = kind.__module__.partition(".")[0]
+    module = str(kind.__module__)
+    library = module.partition(".")[0]
     if library in _TELLS:  # asking for the interface, they would make it
         return _TELLS[library](array)
-    if kind.__module__.startswith(_SIMULATOR):
+    if module.startswith(_SIMULATOR):
         return "cuda"
-    return "cuda" if hasattr(array, "__cuda_array_interface__") else "host"
+    try:
+        return "cuda" if issubclass(type(array.__cuda_array_interface__), dict) else "host"
+    except Exception:  # whatever an object of the caller's raises: NumPy makes it an array, or not
+        return "host"
 
 
 _TELLS: dict[str, Callable[[Any], Place]] = {
@@ -125,9 +130,10 @@ class _Host:
         return _as_host(array, argument)
 
     def view_out(self, out: Any) -> np.ndarray:
-        if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-            raise bad_type("out", "a NumPy array", type(out).__name__)
-        return out
+        kind = type(out)
+        if not issubclass(kind, np.ndarray) or issubclass(kind, np.ma.MaskedArray):
+            raise bad_type("out", "a NumPy array", kind.__name__)
+        return out.view(np.ndarray)
 
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> np.ndarray:
         return np.empty(shape, dtype)
@@ -143,7 +149,7 @@ class _Host:
 
     def copy(self, target: np.ndarray, source: np.ndarray, stream: Any) -> None:
         with np.errstate(all="ignore"):  # as the kernels, which store without a word
-            target[...] = source.astype(target.dtype, copy=False)
+            np.asarray(target)[...] = source.astype(target.dtype, copy=False)
 
     def conjugate(self, view: np.ndarray, stream: Any) -> np.ndarray:
         return np.conjugate(view)
@@ -164,12 +170,14 @@ HOST: Memory = _Host()
 def _as_host(array: Any, argument: str) -> np.ndarray:
     if array is None:
         raise bad_type(argument, "an array or nested lists of numbers", "None")
-    if isinstance(array, np.ma.MaskedArray):
+    if issubclass(type(array), np.ma.MaskedArray):
         raise bad_type(argument, "an array without a mask (see numpy.ma.filled)", "a masked array")
     try:
         result = np.asarray(array)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise bad_type(argument, "an array or nested lists of numbers", f"{type(array).__name__} ({error})") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever an object of the caller's raises
+        raise bad_type(argument, "an array or nested lists of numbers", f"{type(array).__name__} ({shown(error, str)})") from None
     dtype = dtypes.check(result.dtype, argument)
     if not (result.dtype.isnative and result.flags.aligned):
         result = result.astype(dtype)
@@ -178,7 +186,7 @@ def _as_host(array: Any, argument: str) -> np.ndarray:
 
 def describe(array: np.ndarray, ndim: int, layout: Any) -> ArraySpec:
     """Return what planning needs to know of the data, the order of its axes in memory among it."""
-    layout_last = isinstance(layout, str) and layout.endswith("C")
+    layout_last = ends_in_channels(layout)
     if array.flags.c_contiguous or array.ndim < ndim + 1:
         return ArraySpec(array.shape, array.dtype, layout_last)
     sizes, strides = array.shape[-ndim - 1 :], [abs(s) for s in array.strides[-ndim - 1 :]]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm
 from numbaconv.arrays import Place
-from numbaconv.errors import BackendUnavailableError, bad_type, bad_value
+from numbaconv.errors import BackendUnavailableError, bad_type, bad_value, shown
 
 __all__ = ["BACKENDS", "ENVIRONMENT", "SETTING", "Backend", "backends", "choose", "chosen", "use_backend"]
 
@@ -100,10 +100,11 @@ def choose(backend: str | None, place: Place) -> Backend:
 
 
 def _available(argument: str, name: Any) -> Backend:
-    if not isinstance(name, str):
-        raise bad_type(argument, "None or a str", repr(name))
+    if not issubclass(type(name), str):
+        raise bad_type(argument, "None or a str", shown(name))
+    name = str.__str__(name)
     if name not in BACKENDS:
-        raise bad_value(argument, "one of " + ", ".join(map(repr, BACKENDS)), repr(name))
+        raise bad_value(argument, "one of " + ", ".join(map(repr, BACKENDS)), shown(name))
     reason = BACKENDS[name].why_unavailable()
     if reason is not None:
         raise BackendUnavailableError(f"{argument}: the {name} backend cannot run here: {reason}")

@@ -10,7 +10,7 @@ import llvmlite.binding
 import numba
 
 from numbaconv.backend import BACKENDS, ENVIRONMENT, SETTING, backends
-from numbaconv.errors import bad_value
+from numbaconv.errors import bad_value, shown
 
 __all__ = ["show_config"]
 
@@ -37,7 +37,7 @@ def show_config(mode: str = "stdout") -> dict[str, dict[str, Any]] | None:
         For another mode.
     """
     if mode not in ("stdout", "dicts"):
-        raise bad_value("mode", "'stdout' or 'dicts'", repr(mode))
+        raise bad_value("mode", "'stdout' or 'dicts'", shown(mode))
     sections = {"versions": _versions(), "cpu": _cpu(), "threads": _threads(), "backends": backends(), "settings": _settings()}
     if mode == "dicts":
         return sections

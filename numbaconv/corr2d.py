@@ -148,7 +148,7 @@ def corr2d_multi_in_out_1x1(X: Any, K: Any) -> Any:  # noqa: N803
 
 
 def _convolve(X: Any, K: Any) -> Any:  # noqa: N803
-    return convolve("conv", 2, (X, K, None, None, None), _OPTIONS)
+    return convolve("corr", 2, (X, K, None, None, None), _OPTIONS)
 
 
 def _check(X: Any, K: Any, x_axes: tuple[str, ...], k_axes: tuple[str, ...]) -> None:  # noqa: N803

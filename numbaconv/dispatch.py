@@ -10,7 +10,7 @@ from typing import NamedTuple
 from numbaconv import tuning
 from numbaconv.algorithm import Algorithm, Runner
 from numbaconv.backend import BACKENDS, Backend
-from numbaconv.errors import bad_value
+from numbaconv.errors import bad_value, shown
 from numbaconv.spec import ConvSpec
 
 __all__ = [
@@ -116,14 +116,14 @@ def check_precision(precision: str, backend: Backend) -> None:
     """Raise ValueError if the backend offers no such precision."""
     if precision not in PRECISIONS[backend.name]:
         choices = ", ".join(map(repr, PRECISIONS[backend.name]))
-        raise bad_value("precision", f"one of {choices} on the {backend.name} backend", repr(precision))
+        raise bad_value("precision", f"one of {choices} on the {backend.name} backend", shown(precision))
 
 
 def check_algorithm(name: str, backend: Backend) -> None:
     """Raise ValueError if the backend has no algorithm of this name."""
     choices = ("auto", "accurate", *(a.name for a in candidates(backend)))
     if name not in choices:
-        raise bad_value("algorithm", f"one of {', '.join(map(repr, choices))} on the {backend.name} backend", repr(name))
+        raise bad_value("algorithm", f"one of {', '.join(map(repr, choices))} on the {backend.name} backend", shown(name))
 
 
 def _refuse(spec: ConvSpec, backend: Backend) -> None:

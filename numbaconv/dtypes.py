@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from numbaconv.errors import bad_type
+from numbaconv.errors import bad_type, shown
 
 __all__ = ["Dtypes", "check", "resolve"]
 
@@ -37,14 +37,20 @@ def check(dtype: object, argument: str) -> np.dtype:
     """
     try:
         native = np.dtype(dtype).newbyteorder("=")  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        raise bad_type(argument, f"one of the dtypes {_NAMES}", repr(dtype)) from None
+    except Exception:  # whatever an object of the caller's raises
+        raise bad_type(argument, f"one of the dtypes {_NAMES}", shown(dtype)) from None
     if native not in SUPPORTED and native.name != BFLOAT16:
         raise bad_type(argument, f"one of the dtypes {_NAMES}", native)
     return native
 
 
-def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (), out: np.dtype | None = None) -> Dtypes:
+def resolve(
+    input: np.dtype,
+    weight: np.dtype,
+    addends: tuple[np.dtype, ...] = (),
+    out: np.dtype | None = None,
+    argument: str = "input",
+) -> Dtypes:
     """Apply the dtype rules.
 
     Parameters
@@ -55,6 +61,8 @@ def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (
         dtypes of bias and residual, where there are any.
     out
         What the caller wants, or None for the default.
+    argument
+        What the data is called.
 
     Raises
     ------
@@ -66,7 +74,7 @@ def resolve(input: np.dtype, weight: np.dtype, addends: tuple[np.dtype, ...] = (
     8-bit integers give int32 (as ONNX ConvInteger), other integers what ``np.sum`` gives, everything else ``np.result_type``.
     What gives 16-bit floats is summed in float32. A wider `out` widens the sum, so nothing is rounded on the way.
     """
-    result = _promote(_sum_dtype(input, weight), (input, weight), addends)
+    result = _promote(_sum_dtype(input, weight, argument), (input, weight), addends)
     if out is None:
         out = result
     elif not can_hold(out, result):
@@ -93,8 +101,8 @@ def _widen(compute: np.dtype, out: np.dtype) -> np.dtype:
     return np.result_type(compute, np.empty(0, out).real.dtype if out.kind == "c" and compute.kind == "f" else out)
 
 
-def _sum_dtype(input: np.dtype, weight: np.dtype) -> np.dtype:
-    operand = _common("input", input, weight)
+def _sum_dtype(input: np.dtype, weight: np.dtype, argument: str) -> np.dtype:
+    operand = _common(argument, input, weight)
     if operand.kind not in "biu":
         return operand
     if operand.kind != "b" and input.itemsize == weight.itemsize == 1:

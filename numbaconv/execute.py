@@ -6,13 +6,14 @@ Nothing is written to ``out`` before everything has been checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import is_jitted
+from numba.core.dispatcher import Dispatcher
 
 from numbaconv import adjoint, arrays, spec
+from numbaconv import options as parse
 from numbaconv.algorithm import Operands
 from numbaconv.arrays import HOST, Memory, Place, is_plain, place_of
 from numbaconv.backend import BACKENDS, Backend, choose, chosen
@@ -20,8 +21,8 @@ from numbaconv.bound import Bound, Memo, Planned, bind
 from numbaconv.bound import pack as pack_now
 from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
 from numbaconv.dispatch import explain as explain_specs
-from numbaconv.errors import bad_type, bad_value
-from numbaconv.options import ConvOptions, frozen
+from numbaconv.errors import bad_type, bad_value, shown
+from numbaconv.options import DEEPEST, ConvOptions, frozen
 from numbaconv.problem import Problem, Specs, convolution
 from numbaconv.recorded import Recorded, look_at
 from numbaconv.spec import ArraySpec
@@ -47,12 +48,14 @@ __all__ = [
 
 OPERATORS: dict[str, Callable[[int, Specs, ConvOptions], Problem]] = {
     "conv": convolution,
+    "corr": partial(convolution, names=("X", "K")),
     "conv_transpose": adjoint.transposed,
     "input_gradient": adjoint.input_gradient,
     "weight_gradient": adjoint.weight_gradient,
 }
 # What the operands are called, where not input and weight.
 ARGUMENTS = {
+    "corr": ("X", "K", "bias", "residual"),
     "input_gradient": ("grad_output", "weight", "bias", "residual"),
     "weight_gradient": ("input", "grad_output", "bias", "residual"),
 }
@@ -190,7 +193,7 @@ def compute(
     home = arrays.place_of(call.input)
     target = choose(backend, home)
     if stream is not None and target.place == "host":
-        raise bad_value("stream", f"None on the {target.name} backend", repr(stream))
+        raise bad_value("stream", f"None on the {target.name} backend", shown(stream))
     names = ARGUMENTS.get(operator, Views._fields)
     given = {name: a for name, a in zip((*names, "out"), call, strict=True) if a is not None and place_of(a) == target.place}
     with memory_at(target.place).session(given, stream) as on:
@@ -289,10 +292,10 @@ def indexed(array: Any, argument: str, index: Any) -> Any:
 
 def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument: str = "input") -> ArraySpec:
     """Return what planning needs to know of an operand, or of one that is given as a tuple: its shape."""
-    if isinstance(array, tuple):
-        if not all(isinstance(n, int) and n >= 0 for n in array):
-            raise bad_value(argument, "an array or a shape of non-negative ints", repr(array))
-        last = argument == "input" and isinstance(layout, str) and layout.endswith("C")
+    if issubclass(type(array), tuple):
+        if not all(type(n) is int and n >= 0 for n in array):
+            raise bad_value(argument, "an array or a shape of non-negative ints", shown(array))
+        last = argument == "input" and parse.ends_in_channels(layout)
         return ArraySpec(array, shape_dtype, last)
     view = memory_of(array).view(array, argument)
     return arrays.describe(view, ndim, layout) if argument == "input" else ArraySpec(view.shape, view.dtype)
@@ -327,8 +330,8 @@ def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, o
     """Raise ValueError or TypeError for a weight, bias and options that make sense with no data."""
     probe = adjoint.probe if operator == "conv_transpose" else spec.probe
     OPERATORS[operator](ndim, Specs(probe(ndim, weight, options), weight, bias), options)
-    check_precision(options.precision, backend)
-    check_algorithm(options.algorithm, backend)
+    check_precision(parse.word("precision", options.precision), backend)
+    check_algorithm(parse.word("algorithm", options.algorithm), backend)
 
 
 def explain(
@@ -354,8 +357,9 @@ def forget() -> None:
     Memo.forget()
 
 
-def _has_one_meaning(value: Any) -> bool:
+def _has_one_meaning(value: Any, depth: int = DEEPEST) -> bool:
     """Whether equal values of an option mean the same; True == 1.0 == 1 must not find each other's plans."""
-    if type(value) is tuple:
-        return all(map(_has_one_meaning, value))
-    return type(value) in (int, str) or value is None or isinstance(value, (type, np.dtype)) or is_jitted(value)
+    kind = type(value)
+    if kind is tuple:
+        return depth > 0 and all(_has_one_meaning(item, depth - 1) for item in value)
+    return kind in _SIMPLE or issubclass(kind, (np.dtype, Dispatcher))

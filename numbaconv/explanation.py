@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from numbaconv import dtypes, execute, functional
 from numbaconv.arrays import place_of
 from numbaconv.backend import choose
 from numbaconv.dispatch import Explanation
-from numbaconv.errors import bad_type, bad_value
+from numbaconv.errors import bad_type, bad_value, shown
 from numbaconv.options import ConvOptions
 from numbaconv.prepared import Prepared
 from numbaconv.problem import Specs
@@ -60,13 +60,15 @@ def explain(operator: str | Prepared, input: Any, *args: Any, dtype: Any = np.fl
     >>> nc.explain("conv2d", (1, 64, 56, 56), (64, 64, 3, 3), padding=1).algorithm
     'winograd4'
     """
-    if not isinstance(operator, str):
-        if not hasattr(operator, "explain"):
-            raise bad_type("operator", "the name of a function or a prepared operator", repr(operator))
-        return operator.explain(input, *args, **kwargs)
-    if operator not in _FUNCTIONS:
-        raise bad_value("operator", "one of " + ", ".join(map(repr, _FUNCTIONS)), repr(operator))
-    kind, ndim, function = _FUNCTIONS[operator]
+    kind = type(operator)  # not isinstance, which asks the object
+    if issubclass(kind, Prepared):
+        return cast(Prepared, operator).explain(input, *args, **kwargs)
+    if not issubclass(kind, str):
+        raise bad_type("operator", "the name of a function or a prepared operator", shown(operator))
+    name = str.__str__(cast(str, operator))
+    if name not in _FUNCTIONS:
+        raise bad_value("operator", "one of " + ", ".join(map(repr, _FUNCTIONS)), shown(name))
+    action, ndim, function = _FUNCTIONS[name]
     call = inspect.signature(function).bind(input, *args, **kwargs)
     call.apply_defaults()
     given = call.arguments
@@ -78,6 +80,6 @@ def explain(operator: str | Prepared, input: Any, *args: Any, dtype: Any = np.fl
         else execute.describe(given[name], shape_dtype, ndim, options.layout, name)
         for name in Specs._fields
     )
-    place = "host" if isinstance(input, tuple) else place_of(input)
+    place = "host" if issubclass(type(input), tuple) else place_of(input)
     backend = choose(given["backend"], place)
-    return execute.explain(kind, ndim, specs, options, backend)
+    return execute.explain(action, ndim, specs, options, backend)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from numbaconv.execute import Call, convolve
-from numbaconv.options import ConvOptions
+from numbaconv.options import ConvOptions, items
 
 __all__ = ["conv1d_input", "conv1d_weight", "conv2d_input", "conv2d_weight", "conv3d_input", "conv3d_weight"]
 
@@ -122,4 +122,5 @@ def _weight(ndim: int, input: Any, weight_size: Any, grad_output: Any, *geometry
 
 def _hashable(size: Any) -> Any:
     """A torch.Size or list as a plain tuple; what is no sequence is for the checks to refuse."""
-    return tuple(size) if isinstance(size, (tuple, list)) else size
+    found = items(size)
+    return size if found is None else found

@@ -91,7 +91,7 @@ class Prepared:
 
     def explain(self, input: Any) -> Explanation:
         """Say which algorithm a call with `input` (an array, or a shape for one of the weight's dtype) takes, and why."""
-        backend = choose(self._backend, "host" if isinstance(input, tuple) else arrays.place_of(input))
+        backend = choose(self._backend, "host" if issubclass(type(input), tuple) else arrays.place_of(input))
         first = execute.describe(input, self._specs[0].dtype, self.ndim, self._options.layout)
         specs = Specs(first, *self._specs)
         return execute.explain(self.operator, self.ndim, specs, self._options, backend, prepared=True)

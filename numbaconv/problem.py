@@ -84,9 +84,9 @@ class Problem:
         return sum(part.spec.multiply_adds for part in self.parts)
 
 
-def convolution(ndim: int, specs: Specs, options: ConvOptions) -> Problem:
-    """Return the problem of ``conv1d``, ``conv2d`` or ``conv3d``."""
-    spec, data_format = normalise(ndim, *specs, options)
+def convolution(ndim: int, specs: Specs, options: ConvOptions, names: tuple[str, str] = ("input", "weight")) -> Problem:
+    """Return the problem of ``conv1d``, ``conv2d`` or ``conv3d``, or of a function whose operands have other names."""
+    spec, data_format = normalise(ndim, *specs, options, *names)
     return Problem(
         title=str(spec),
         parts=(Part(spec),),

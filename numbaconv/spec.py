@@ -198,7 +198,7 @@ def normalise(
     stride = _clip_stride(size, kernel, stride, padding, dilation)
     addends = tuple(a.dtype for a in (bias, residual) if a is not None)
     out_dtype = None if options.out_dtype is None else dtypes.check(options.out_dtype, "out_dtype")
-    resolved = dtypes.resolve(input.dtype, weight.dtype, addends, out_dtype)
+    resolved = dtypes.resolve(input.dtype, weight.dtype, addends, out_dtype, input_name)
     fused, resolved = activation.check(options.activation, resolved)
     spec = ConvSpec(
         batch=batch,
