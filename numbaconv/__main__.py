@@ -75,6 +75,19 @@ def _tune(options: argparse.Namespace) -> None:
             print(f"{name}: {', '.join(f'{algorithm} {in_seconds(s)}' for algorithm, s in seconds.items())}")
 
 
+def _warmup(options: argparse.Namespace) -> None:
+    from numbaconv import warmup
+    from numbaconv.cpu import cache_folder
+
+    asked = warmup.calls(options.shape, options.dtype.split(","), options.layout.split(","))
+    if options.list:
+        print(*asked, sep="\n")
+        return
+    compiled = sum(warmed.compiled for warmed in warmup.shown(asked))
+    done = f"{compiled} functions compiled" if compiled else "nothing had to be compiled"
+    print(f"{len(asked)} calls, {done}; kept in {cache_folder()}")
+
+
 def _bench(options: argparse.Namespace) -> None:
     from numbaconv.bench.command import run  # by itself: it brings what only measurements need
 
@@ -127,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
     tune.add_argument("--list", action="store_true", help="print what is known of this machine")
     tune.set_defaults(command=_tune)
 
+    ahead = (
+        "What was compiled is kept on disk, so that other processes only load it. A call once for each shape, dtype and layout."
+    )
+    warmup = commands.add_parser("warmup", help="compile what is common, ahead of the calls that need it", description=ahead)
+    warmup.add_argument("shape", nargs="*", metavar="SHAPE", help="as of tune (default: filters of pictures and usual layers)")
+    warmup.add_argument(
+        "--dtype", "--dtypes", default="float32", metavar="D[,D]", help="of data and weight (default: %(default)s)"
+    )
+    warmup.add_argument("--layout", type=_layouts, default="NCHW,NHWC", metavar="L[,L]", help="in memory (default: %(default)s)")
+    warmup.add_argument("--list", action="store_true", help="print the calls, and make none")
+    warmup.set_defaults(command=_warmup)
+
     bench.add(commands).set_defaults(command=_bench)
     return parser
 
@@ -138,6 +163,12 @@ def _shape(text: str) -> tuple[int, ...]:
 def _numbers(text: str) -> int | tuple[int, ...]:
     numbers = _shape(text)
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _layouts(text: str) -> str:
+    if not set(text.split(",")) <= {"NCHW", "NHWC"}:
+        raise argparse.ArgumentTypeError(f"expected NCHW, NHWC or NCHW,NHWC, got {text!r}")
+    return text
 
 
 def _padding(text: str) -> str | int | tuple:
