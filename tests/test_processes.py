@@ -33,7 +33,7 @@ def child(work):
     "Whether a forked child says yes, and then ends as any Python process does."
     number = os.fork()
     if number == 0:
-        signal.alarm(60)  # one that hangs is killed
+        signal.alarm(200)  # one that hangs is killed; the first may have to compile
         sys.exit(0 if work() else 1)
     status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     assert status == 0, f"the child ended with {status}"
@@ -93,7 +93,7 @@ LAYER = "\nassert numba.threading_layer() == {!r}"
 @every_layer
 @pytest.mark.parametrize("kind", FORKS)
 def test_a_forked_child(layer, kind):
-    run_python(PREPARE + FORKS[kind] + LAYER.format(layer), env=settings(layer))
+    run_python(PREPARE + FORKS[kind] + LAYER.format(layer), env=settings(layer), timeout=250)
 
 
 HOLDERS = {
@@ -134,7 +134,7 @@ thread.join()
 @pytest.mark.parametrize("held", HOLDERS)
 def test_a_fork_while_another_thread_compiles(held):
     """Nobody in the child releases what that thread holds."""
-    run_python(HOLD, HOLDERS[held])
+    run_python(HOLD, HOLDERS[held], timeout=250)
 
 
 OPEN_MP = (
@@ -153,7 +153,7 @@ child(right)
 @pytest.mark.skipif(not ctypes.util.find_library("gomp"), reason="GNU OpenMP is not on this machine")
 def test_a_fork_after_another_librarys_openmp():
     """Its threads are gone in the child, where the next parallel region waits for them for ever."""
-    run_python(OPEN_MP, env=settings("omp"))
+    run_python(OPEN_MP, env=settings("omp"), timeout=250)
 
 
 @pytest.mark.parametrize("method", sorted({"spawn", "forkserver"}.intersection(multiprocessing.get_all_start_methods())))
@@ -163,7 +163,7 @@ assert right()
 with multiprocessing.get_context({method!r}).Pool(1) as pool:
     assert right(pool.apply(nc.conv2d, (x, w))) and not pool.apply(forked)
 """
-    run_python(PREPARE + code)
+    run_python(PREPARE + code, timeout=250)
 
 
 # ---------------------------------------------------------------- caches
