@@ -5,7 +5,6 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -79,14 +78,17 @@ def test_a_bar_on_a_terminal(tmp_path):
             break
         shown += read
     os.close(ours)
-    assert process.wait(timeout=240) == 0
+    process.communicate(timeout=240)
+    assert process.returncode == 0
     assert b"/2" in shown
     assert b"[1/2]" not in shown
 
 
 def test_an_interrupt_ends_it_with_status_130(tmp_path):
+    taken = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of pytest may ignore it, and so its children
     process = command(cache=tmp_path, stderr=subprocess.PIPE)
-    time.sleep(4)
+    signal.signal(signal.SIGINT, taken)
+    process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=240)
     assert process.returncode == 130, err
