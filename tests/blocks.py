@@ -31,6 +31,7 @@ NOT_RUN = {
     "sphinx-build": "builds the site, which .ci/run does",
     "numbaconv tune": "measures for minutes, and forgets with --clear",
     "numbaconv bench": "measures for minutes",
+    "numbaconv warmup": "compiles for a minute",
     "python examples/": "takes a minute, and tests/test_examples.py runs it",
     "asv": "measures for minutes",
 }
