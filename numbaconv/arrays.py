@@ -133,7 +133,7 @@ class _Host:
         kind = type(out)
         if not issubclass(kind, np.ndarray) or issubclass(kind, np.ma.MaskedArray):
             raise bad_type("out", "a NumPy array", kind.__name__)
-        return out.view(np.ndarray)
+        return out if kind is np.ndarray else out.view(np.ndarray)
 
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: Any) -> np.ndarray:
         return np.empty(shape, dtype)
