@@ -16,7 +16,7 @@ LOADERS = {
     ("os", "popen"), ("os", "system"),
 }  # fmt: skip
 # By file, what it uses: the kernel cache is Numba's pickles, read from a folder that the user owns (SECURITY.md).
-ALLOWED = {"cpu/jit.py": {"pickle"}}
+ALLOWED = {"cpu/cache.py": {"pickle"}}
 
 
 def risks(source):

@@ -26,7 +26,7 @@ OURS = IMAGE + "import numbaconv as nc\nnc.conv2d(x, w, b, padding=1)"
 TORCH = """
 import torch
 from torch.nn import functional
-F.conv2d(torch.ones(1, 3, 32, 32), torch.ones(16, 3, 3, 3), torch.ones(16), padding=1)
+functional.conv2d(torch.ones(1, 3, 32, 32), torch.ones(16, 3, 3, 3), torch.ones(16), padding=1)
 """
 
 
