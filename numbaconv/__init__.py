@@ -3,7 +3,7 @@
 import gc as _gc
 
 _collecting = _gc.isenabled()
-_gc.disable()  # a collection of all that Numba has just made would take as long as these imports
+_gc.disable()  # collections of all that Numba has just made would fall into these imports
 try:
     import numbaconv.forks  # noqa: F401  (it registers what a fork has to see to)
     from numbaconv import grad

@@ -48,6 +48,9 @@ class Algorithm:
         Fixes everything that depends on the problem alone and returns the function that computes.
     sums_directly
         Whether it adds up the products themselves, as ``algorithm="accurate"`` asks.
+    summation
+        Algorithms of the same one give the same bits: "taps" adds up the products of a channel block tap by tap, and then the
+        bias and the residual. None is an order of its own.
     packing_cost
         Predicted seconds of :attr:`pack`, which calls with no prepared operator spend too.
     packing
@@ -63,6 +66,7 @@ class Algorithm:
     prepare: Callable[[ConvSpec], Runner]
     packing_cost: Callable[[ConvSpec], float] = lambda spec: 0.0
     sums_directly: bool = True
+    summation: str | None = None
     packing: Callable[[ConvSpec], Hashable] = lambda spec: None
 
     def seconds(self, spec: ConvSpec, prepared: bool) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -67,7 +67,8 @@ def select(spec: ConvSpec, backend: Backend, prepared: bool = True) -> Plan:
     """Choose the algorithm: the one named, or the fastest of those that can, the first of equals.
 
     Where some were measured on this machine, that is the least measured time, else the least predicted: the two are not compared.
-    To both comes the predicted time to pack the weight, unless a prepared operator did that before.
+    To both comes the predicted time to pack the weight, unless a prepared operator did that before. To a batch a prepared
+    operator takes what rounds as one item's algorithm (:func:`_of_one_item`).
 
     Raises
     ------
@@ -79,6 +80,8 @@ def select(spec: ConvSpec, backend: Backend, prepared: bool = True) -> Plan:
     if not able:
         _refuse(spec, backend)
     seconds = _measured(spec, backend)
+    one = _of_one_item(spec, backend, prepared)
+    able = [a for a in able if one is None or _rounds_as(a, one)]
     whole = {a: _whole(a, spec, prepared, seconds) for a in able if a.name in seconds}
     if whole:
         return Plan(spec, backend, min(whole, key=lambda algorithm: whole[algorithm] or 0.0))
@@ -90,6 +93,21 @@ def _whole(algorithm: Algorithm, spec: ConvSpec, prepared: bool, seconds: Mappin
     if algorithm.name not in seconds:
         return None
     return seconds[algorithm.name] + (0.0 if prepared else algorithm.packing_cost(spec))
+
+
+def _of_one_item(spec: ConvSpec, backend: Backend, prepared: bool) -> Algorithm | None:
+    """The algorithm whose bits a batch has to have, as a prepared operator gives an item the same ones alone and in a batch.
+
+    Where the batch was measured and one item was not, measuring it was a decision.
+    """
+    one = replace(spec, batch=1)
+    if not prepared or spec.batch <= 1 or backend.name != "cpu" or (_measured(spec, backend) and not _measured(one, backend)):
+        return None
+    return select(one, backend).algorithm
+
+
+def _rounds_as(algorithm: Algorithm, other: Algorithm) -> bool:
+    return algorithm is other or algorithm.summation == other.summation is not None
 
 
 def usable(spec: ConvSpec, backend: Backend) -> list[Algorithm]:
@@ -191,12 +209,15 @@ def _explain(spec: ConvSpec, title: str, backend: Backend, prepared: bool) -> Ex
 
 def _row(algorithm: Algorithm, backend: Backend, plan: Plan, prepared: bool, seconds: Mapping[str, float]) -> Row:
     cost = measured = None
+    one = _of_one_item(plan.spec, plan.backend, prepared)
     if algorithm is plan.algorithm:
         reason, cost, measured = None, algorithm.seconds(plan.spec, prepared), _whole(algorithm, plan.spec, prepared, seconds)
     elif (reason := backend.why_unavailable()) is None and (reason := _objection(algorithm, plan.spec)) is None:
         cost = algorithm.seconds(plan.spec, prepared)
         if algorithm not in candidates(plan.backend):
             reason = f"the call goes to the {plan.backend.name} backend"
+        elif one is not None and not _rounds_as(algorithm, one):
+            reason = f"one item takes {one.name}, which rounds otherwise"
         elif plan.algorithm.name not in seconds:
             reason = "predicted slower"
         else:

@@ -17,7 +17,7 @@ from numba.core.runtime import rtsys
 
 from numbaconv.files import check_owner, folder, replace_whole
 
-__all__ = ["KernelCache", "cache_folder", "complain", "read", "source_stamp", "write"]
+__all__ = ["KernelCache", "cache_folder", "read", "source_stamp", "write"]
 
 
 def cache_folder() -> str:
@@ -116,7 +116,7 @@ class KernelCache(FunctionCache):
         return super()._index_key(sig, codegen) if self._name is None else (sig, codegen.magic_tuple(), self._name)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """As Numba's, which first loads all that compiling may need: a third of a second. Code alone needs its runtime."""
+        """As Numba's, which first loads all that compiling may need: a quarter of a second. Code alone needs its runtime."""
         try:
             rtsys.initialize(target_context)
             return self._load_overload(sig, target_context)

@@ -266,5 +266,6 @@ DEPTHWISE = Algorithm(
     cost=cost,
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
+    summation="taps",
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

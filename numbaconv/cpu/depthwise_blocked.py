@@ -221,5 +221,6 @@ DEPTHWISE_BLOCKED = Algorithm(
     cost=cost,
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
+    summation="taps",
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

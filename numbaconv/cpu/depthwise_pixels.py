@@ -62,8 +62,7 @@ def across_pixels(shape: Pixels, pixels: int, dtype: np.dtype) -> Any:
         def compute(c: Value, mask: Value | None) -> None:
             offset = c * dtype.itemsize
             panel = weights + offset * (depth * high * wide * shape.group)
-            addend = code.load(bias + offset, mask)
-            totals = {(r, q): addend for r in range(shape.rows) for q in range(pixels)}
+            totals = {(r, q): code.zero for r in range(shape.rows) for q in range(pixels)}
             for kd in range(depth):
                 for y in sorted({y for y, _ in uses}):
                     line = table + pitch * (y * depth + kd)
@@ -74,8 +73,9 @@ def across_pixels(shape: Pixels, pixels: int, dtype: np.dtype) -> Any:
                                 number = (kd * high * wide + tap) * shape.group + member
                                 factor = code.load(panel + number * code.bytes)
                                 totals[r, q] = code.multiply_add(column, factor, totals[r, q])
+            addend = code.load(bias + offset, mask)
             for (r, q), total in totals.items():
-                code.store(total, output + out_row * r + out_step * q + offset, mask)
+                code.store(total + addend, output + out_row * r + out_step * q + offset, mask)
 
         with code.loop(count - (code.lanes - 1), code.lanes) as c:
             compute(c, None)

@@ -71,7 +71,7 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
 
             def compute(p: Value, ends: str) -> None:
                 """Compute the outputs from p on; the named ends of the row are near."""
-                totals: list = [list(addends) for _ in range(shape.rows)]
+                totals: list = [[code.zero] * shape.vectors for _ in range(shape.rows)]
                 for kd, slot, line in lines:
                     columns = window.columns(line, p, ends)
                     for j in range(wide):
@@ -83,7 +83,7 @@ def along_row(shape: Row, dtype: np.dtype) -> Any:
                     at = p + v * code.lanes
                     mask = code.mask(code.larger(count - at, code.constant(0))) if ends == "both" else None
                     for r, total in enumerate(totals):
-                        code.store(window.in_order(total[v]), target + row * r + at * size, mask)
+                        code.store(window.in_order(total[v]) + addends[v], target + row * r + at * size, mask)
 
             if shape.narrow:
                 with code.loop(count, step) as p:

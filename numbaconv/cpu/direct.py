@@ -366,6 +366,7 @@ DIRECT = Algorithm(
     cost=cost,
     pack=lambda spec, weight, stream: packing(spec)(weight),
     prepare=prepare,
+    summation="taps",
     packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
     packing=lambda spec: blocking(spec).NR,
 )
@@ -378,6 +379,7 @@ DIRECT_UNPACKED = Algorithm(
     cost=lambda spec: cost(spec, unpacked=True),
     pack=lambda spec, weight, stream: packing(spec, True).deferred(weight),
     prepare=lambda spec: prepare(spec, unpacked=True),
+    summation="taps",
     packing_cost=lambda spec: 6e-6,  # to say where the weights are
     packing=lambda spec: blocking(spec, True).NR,
 )

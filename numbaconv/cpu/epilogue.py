@@ -84,8 +84,10 @@ def epilogue(activation: Any, dtype: np.dtype) -> CFunction:
         for i in range(count):
             row[i] = function(row[i])
 
+    if ours:  # symbols that are kept on disk have to differ
+        loop.__qualname__ = f"{activation}_{dtype}"
     try:
-        return CFunction(loop, f"{activation} {dtype}" if ours else None, types.CPointer(element), types.int64)
+        return CFunction(loop, loop.__qualname__ if ours else None, types.CPointer(element), types.int64)
     except NumbaError as error:
         reason = str(error).strip().splitlines()[0]
         raise bad_type(

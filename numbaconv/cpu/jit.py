@@ -1,4 +1,4 @@
-"""How CPU kernels are compiled and called: one signature for all memory layouts, and a cache that survives trouble.
+"""How CPU kernels are compiled and called: one signature for all memory layouts.
 
 Numba specialises on C order, F order, strided, read-only and writeable, each of which would be a compilation of seconds.
 Kernels here name one signature instead (:func:`strided`: any strides) and are called through the entry point that compiling

@@ -319,6 +319,7 @@ PIXELS = Algorithm(
     cost=cost,
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
+    summation="taps",
     packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
     packing=rows_of_panels,
 )

@@ -309,6 +309,7 @@ POINTWISE = Algorithm(
     cost=cost,
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
+    summation="taps",
     packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
     packing=lambda spec: blocking(spec)[1:],
 )
