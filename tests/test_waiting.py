@@ -16,6 +16,7 @@ from torch.nn import functional
 import numbaconv as nc
 
 ROUNDS = 8
+TORCH_TAKES = 2.0  # CPU seconds to import and call, where a first call was given 5; machines are slower at times
 posix = pytest.mark.skipif(not hasattr(os, "wait4"), reason="needs the CPU time of a child")
 
 IMAGE = """
@@ -69,9 +70,10 @@ def test_importing_loads_no_kernels():
 def test_a_first_call_with_no_cache(tmp_path):
     for i in range(ROUNDS):
         waited = seconds(OURS, tmp_path / str(i))
-        if waited <= 5:
+        if waited <= 5 or waited <= 5 * seconds(TORCH) / TORCH_TAKES:
             break
-    assert waited <= 5
+    else:
+        raise AssertionError(waited)
 
 
 @posix
