@@ -53,6 +53,8 @@ class Algorithm:
         bias and the residual. None is an order of its own.
     packing_cost
         Predicted seconds of :attr:`pack`, which calls with no prepared operator spend too.
+    packer
+        What packs weights in compiled code, of a kind that the backend knows: None where only :attr:`pack` does.
     packing
         What the form of a packed weight depends on, beside the weight and the compute dtype: where equal, it is packed once.
     """
@@ -67,6 +69,7 @@ class Algorithm:
     packing_cost: Callable[[ConvSpec], float] = lambda spec: 0.0
     sums_directly: bool = True
     summation: str | None = None
+    packer: Callable[[ConvSpec], Any] = lambda spec: None
     packing: Callable[[ConvSpec], Hashable] = lambda spec: None
 
     def seconds(self, spec: ConvSpec, prepared: bool) -> float:

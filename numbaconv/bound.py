@@ -176,14 +176,18 @@ class Memo(Generic[T]):
     def remember(self, key: tuple, bound: T) -> None:
         """Keep a call."""
         if len(self._entries) >= self.LIMIT:
-            self._entries.clear()
+            self.clear()
         self._entries[key] = bound
+
+    def clear(self) -> None:
+        """Start anew."""
+        self._entries.clear()
 
     @classmethod
     def forget(cls) -> None:
         """Empty every table there is."""
         for memo in list(cls._all):
-            memo._entries.clear()
+            memo.clear()
 
     def __reduce__(self) -> tuple:
-        return Memo, ()
+        return type(self), ()

@@ -16,9 +16,15 @@ from numbaconv.errors import bad_value
 from numbaconv.execute import convolve, indexed, memory_of
 from numbaconv.options import ConvOptions, Size
 
-__all__ = ["corr2d", "corr2d_multi_in", "corr2d_multi_in_out", "corr2d_multi_in_out_1x1"]
+__all__ = ["AXES", "check", "corr2d", "corr2d_multi_in", "corr2d_multi_in_out", "corr2d_multi_in_out_1x1"]
 
 _OPTIONS = tuple(ConvOptions())
+AXES = {  # of X and K
+    "corr2d": (("H", "W"), ("kh", "kw")),
+    "corr2d_multi_in": (("C", "H", "W"), ("C", "kh", "kw")),
+    "corr2d_multi_in_out": (("C", "H", "W"), ("O", "C", "kh", "kw")),
+    "corr2d_multi_in_out_1x1": (("C", "H", "W"), ("O", "C", "1", "1")),
+}
 
 
 def corr2d(X: Any, K: Any) -> Any:  # noqa: N803
@@ -50,7 +56,7 @@ def corr2d(X: Any, K: Any) -> Any:  # noqa: N803
     array([[19, 25],
            [37, 43]])
     """
-    _check(X, K, ("H", "W"), ("kh", "kw"))
+    check("corr2d", X, K)
     return indexed(_convolve(indexed(X, "X", None), indexed(K, "K", (None, None))), "X", 0)
 
 
@@ -82,7 +88,7 @@ def corr2d_multi_in(X: Any, K: Any) -> Any:  # noqa: N803
     array([[ 56,  72],
            [104, 120]])
     """
-    _check(X, K, ("C", "H", "W"), ("C", "kh", "kw"))
+    check("corr2d_multi_in", X, K)
     return indexed(_convolve(X, indexed(K, "K", None)), "X", 0)
 
 
@@ -112,7 +118,7 @@ def corr2d_multi_in_out(X: Any, K: Any) -> Any:  # noqa: N803
     >>> nc.corr2d_multi_in_out(np.ones((2, 3, 3)), np.ones((4, 2, 2, 2))).shape
     (4, 2, 2)
     """
-    _check(X, K, ("C", "H", "W"), ("O", "C", "kh", "kw"))
+    check("corr2d_multi_in_out", X, K)
     return _convolve(X, K)
 
 
@@ -143,7 +149,7 @@ def corr2d_multi_in_out_1x1(X: Any, K: Any) -> Any:  # noqa: N803
     array([[[3., 3.],
             [3., 3.]]])
     """
-    _check(X, K, ("C", "H", "W"), ("O", "C", "1", "1"))
+    check("corr2d_multi_in_out_1x1", X, K)
     return _convolve(X, K)
 
 
@@ -151,16 +157,16 @@ def _convolve(X: Any, K: Any) -> Any:  # noqa: N803
     return convolve("corr", 2, (X, K, None, None, None), _OPTIONS)
 
 
-def _check(X: Any, K: Any, x_axes: tuple[str, ...], k_axes: tuple[str, ...]) -> None:  # noqa: N803
+def check(function: str, X: Any, K: Any) -> None:  # noqa: N803
+    """Raise ValueError or TypeError for operands that a function does not take."""
     x = X if is_plain(X) else memory_of(X).view(X, "X")
     k = K if is_plain(K) else memory_of(K).view(K, "K")
-    _check_specs(x.shape, x.dtype, k.shape, k.dtype, x_axes, k_axes)
+    _check_specs(function, x.shape, x.dtype, k.shape, k.dtype)
 
 
 @lru_cache(maxsize=1024)
-def _check_specs(
-    x: Size, x_dtype: np.dtype, k: Size, k_dtype: np.dtype, x_axes: tuple[str, ...], k_axes: tuple[str, ...]
-) -> None:
+def _check_specs(function: str, x: Size, x_dtype: np.dtype, k: Size, k_dtype: np.dtype) -> None:
+    x_axes, k_axes = AXES[function]
     for argument, shape, dtype, axes in (("X", x, x_dtype, x_axes), ("K", k, k_dtype, k_axes)):
         dtypes.check(dtype, argument)
         if len(shape) != len(axes):

@@ -31,6 +31,7 @@ __all__ = [
     "Call",
     "Packer",
     "Request",
+    "Views",
     "check",
     "compute",
     "convolve",
@@ -42,7 +43,9 @@ __all__ = [
     "memory_of",
     "move",
     "on_device",
+    "plan_for_out",
     "plan_specs",
+    "plan_views",
     "settle",
 ]
 
@@ -216,12 +219,12 @@ def _compute(
         None if a is None and name in OPTIONAL else memory.view(a, name) for a, name in zip(operands, names, strict=True)
     )
     prepared = pack is not pack_now
-    planned = _plan_views(operator, ndim, views, options, target, prepared)
+    planned = plan_views(operator, ndim, views, options, target, prepared)
 
     out = None if call.out is None else memory_at(home).view_out(call.out)
     usual = planned
     if out is not None:
-        planned = _plan_for_out(out, planned, operator, ndim, views, options, prepared)
+        planned = plan_for_out(out, planned, operator, ndim, views, options, prepared)
     general = planned if planned is usual else None
     problem = planned.problem
     if out is not None and home == target.place and arrays.writes_directly(out, problem.out_dtype, views):
@@ -310,20 +313,21 @@ def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, bac
     return plan(operator, ndim, specs, options, backend, prepared)
 
 
-def _plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend, prepared: bool) -> Planned:
+def plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend, prepared: bool) -> Planned:
+    """Return the plan for these arrays."""
     first = arrays.describe(views.input, ndim, options.layout)
     specs = Specs._make((first, *(None if a is None else ArraySpec(a.shape, a.dtype) for a in views[1:])))
     return plan_specs(operator, ndim, specs, options, backend, prepared)
 
 
-def _plan_for_out(
+def plan_for_out(
     out: np.ndarray, planned: Planned, operator: str, ndim: int, views: Views, options: ConvOptions, prepared: bool
 ) -> Planned:
     """Check `out`; where no dtype was asked for, its dtype is what the result is stored in, with no rounding between."""
     arrays.check_out(out, planned.problem.shape, planned.problem.out_dtype)
     if options.out_dtype is not None or out.dtype == planned.problem.out_dtype:
         return planned
-    return _plan_views(operator, ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), planned.backend, prepared)
+    return plan_views(operator, ndim, views, options._replace(out_dtype=out.dtype.newbyteorder("=")), planned.backend, prepared)
 
 
 def check(operator: str, ndim: int, weight: ArraySpec, bias: ArraySpec | None, options: ConvOptions, backend: Backend) -> None:

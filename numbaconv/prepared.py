@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,9 @@ from numbaconv.options import ConvOptions, frozen
 from numbaconv.problem import Specs
 from numbaconv.recorded import Recorded
 from numbaconv.spec import ArraySpec
+from numbaconv.table import Table
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Prepared"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Owned", "Prepared", "owned"]
 
 
 class Prepared:
@@ -46,6 +47,7 @@ class Prepared:
         self._packed: dict[tuple, Any] = {}
         self._bound: Memo[Bound] = Memo()
         self._recorded: Memo[Recorded] = Memo()
+        self.table = Table()  # of calls in compiled functions
 
     def __call__(self, input: Any, *, residual: Any = None, out: Any = None, stream: Any = None) -> Any:
         """Compute the convolution of `input`, of any batch and spatial size.
@@ -125,6 +127,22 @@ class Prepared:
         }
         options = "".join(f", {name}={value!r}" for name, value in changed.items())
         return f"{type(self).__name__}(weight {'x'.join(map(str, shape))}, {dtype}{options})"
+
+
+class Owned(NamedTuple):
+    """What an operator on the host has of its own."""
+
+    weight: np.ndarray
+    bias: np.ndarray | None
+    options: ConvOptions
+    backend: str | None
+    pack: Packer
+
+
+def owned(operator: Prepared) -> Owned:
+    """Return that."""
+    site, weight, bias = operator._at("host", None)
+    return Owned(weight, bias, operator._options, operator._backend, partial(operator._pack, site))
 
 
 def _copy(array: Any, view: np.ndarray | None, stream: Any) -> Any:

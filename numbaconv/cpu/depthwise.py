@@ -24,6 +24,7 @@ from numbaconv.cpu.depthwise_rows import Row, along_row
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.jit import contiguous, strided
 from numbaconv.cpu.kernel import Kernel
+from numbaconv.cpu.panels import Packing, repeated
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import has_vectors, lanes
 from numbaconv.cpu.target import cores, threads
@@ -225,18 +226,26 @@ def adjacent(array: np.ndarray, axis: int) -> np.ndarray:
     return np.ascontiguousarray(array) if axis == 5 else np.ascontiguousarray(array.transpose(LAST)).transpose(BACK)
 
 
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec) -> Packing | None:
+    """Return what packs weights where the channels come last."""
+    if as_one_row(spec):
+        return repeated(
+            spec.out_channels, spec.kernel_size, vectors_of_row(spec) * lanes(spec.dtypes.compute), spec.dtypes.compute
+        )
+    return depthwise_pixels.packing(spec) if spec.channels_last else None
+
+
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     """Return ``(groups, out_channels / groups, taps)``, or with channels last ``(vectors, taps, group, lanes)``.
 
     Few channels last: ``(1, 1, taps * vectors * lanes)``, where the channels repeat along the lanes.
     """
     if as_one_row(spec):
-        taps = weight.astype(spec.dtypes.compute).reshape(spec.out_channels, -1).T
-        times = vectors_of_row(spec) * lanes(spec.dtypes.compute) // spec.out_channels
-        return np.tile(taps, times).reshape(1, 1, -1)
+        return packing(spec)(weight)  # type: ignore[misc]
     if spec.channels_last:
         return depthwise_pixels.pack(spec, weight)
-    return weight.astype(spec.dtypes.compute, order="C").reshape(*weight.shape[:2], math.prod(weight.shape[2:]))
+    return weight.astype(spec.dtypes.compute, order="C", copy=False).reshape(*weight.shape[:2], math.prod(weight.shape[2:]))
 
 
 def cost(spec: ConvSpec) -> float:
@@ -267,5 +276,6 @@ DEPTHWISE = Algorithm(
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
     summation="taps",
+    packer=packing,
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

@@ -17,7 +17,7 @@ from numbaconv.cpu import depthwise_pixels
 from numbaconv.cpu.blocks import MODES, source
 from numbaconv.cpu.cutting import even
 from numbaconv.cpu.depthwise import SERIAL, TAPS
-from numbaconv.cpu.depthwise_pixels import filter_pixels, pack, pixel_cuts, rows_at_once
+from numbaconv.cpu.depthwise_pixels import filter_pixels, pack, packing, pixel_cuts, rows_at_once
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load
 from numbaconv.cpu.frame import arguments
@@ -222,5 +222,6 @@ DEPTHWISE_BLOCKED = Algorithm(
     pack=lambda spec, weight, stream: pack(spec, weight),
     prepare=prepare,
     summation="taps",
+    packer=packing,
     packing_cost=lambda spec: 5e-6 + math.prod(spec.weight_shape) * 1e-9,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +19,12 @@ from numbaconv.cpu.cutting import cuts_for, find_cut
 from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, keep, shaped, zeroed
 from numbaconv.cpu.jit import inner
+from numbaconv.cpu.panels import Packing, panels
 from numbaconv.cpu.simd import Code, Value, call, lanes, vector_function
 from numbaconv.cpu.target import many_registers
 from numbaconv.spec import ConvSpec
 
-__all__ = ["cycles", "filter_pixels", "pack", "pixel_cuts", "rows_at_once", "task"]
+__all__ = ["cycles", "filter_pixels", "pack", "packing", "pixel_cuts", "rows_at_once", "task"]
 
 PIXELS = 8  # of a row of outputs at once
 
@@ -116,9 +117,20 @@ def cycles(spec: ConvSpec) -> float:
     return 8 + vectors * (math.prod(spec.weight_shape[2:]) * a_tap + more)
 
 
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec) -> Packing | None:
+    """Return what packs weights of one channel each as ``(1, vectors, taps, lanes)``."""
+    groups, outs, ins, *taps = spec.weight_shape
+    return panels((1, groups * outs, 1, *taps), lanes(spec.dtypes.compute), spec.dtypes.compute) if ins == 1 else None
+
+
 def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     """Return ``(vectors, taps, group, lanes)``."""
     groups, outs, ins = weight.shape[:3]
+    alone = packing(spec)
+    if alone is not None:
+        packed = alone(weight)
+        return packed.reshape(packed.shape[1], packed.shape[2], 1, packed.shape[3])
     taps = weight.astype(spec.dtypes.compute).reshape(groups, outs, ins, -1)
     vector = lanes(spec.dtypes.compute)
     vectors = np.zeros((-(-groups * outs // vector) * vector, ins, taps.shape[3]), spec.dtypes.compute)

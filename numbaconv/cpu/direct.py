@@ -368,6 +368,7 @@ DIRECT = Algorithm(
     prepare=prepare,
     summation="taps",
     packing_cost=lambda spec: packing_seconds(math.prod(spec.weight_shape), spec.dtypes.compute.itemsize),
+    packer=packing,
     packing=lambda spec: blocking(spec).NR,
 )
 

@@ -21,6 +21,7 @@ __all__ = [
     "keep",
     "shaped",
     "typed_as",
+    "unowned",
     "word",
     "zeroed",
 ]
@@ -120,6 +121,18 @@ def shaped(typing_context: Any, array: Any, shape: Any) -> Any:
         return impl_ret_borrowed(context, builder, result, view._getvalue())
 
     return result(array, shape), codegen
+
+
+@intrinsic
+def unowned(typing_context: Any, array: Any) -> Any:
+    """``array``, whose slices are not counted, which costs an atomic instruction or two each. The caller keeps it alive."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(array)(context, builder, args[0])
+        view.meminfo = cgutils.get_null_value(view.meminfo.type)
+        return view._getvalue()
+
+    return array(array), codegen
 
 
 @intrinsic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numba import types
@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from numbaconv.cpu.float16 import load
 from numbaconv.cpu.frame import BASES, Frame, FrameType, arguments
-from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped, zeroed
+from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped, word, zeroed
 from numbaconv.cpu.jit import address, contiguous, inner, strided
 from numbaconv.cpu.simd import call, has_vectors
 from numbaconv.cpu.target import cores
@@ -21,7 +21,7 @@ from numbaconv.cpu.transpose import from_rows
 from numbaconv.spec import Size
 from numbaconv.toom import Filter
 
-__all__ = ["Packing", "packing_alone", "packing_seconds", "panels", "transformed_panels"]
+__all__ = ["Packing", "copying", "packing_alone", "packing_seconds", "panels", "repeated", "transformed_panels", "uneven_panels"]
 
 SERIAL = 30_000  # elements below which waking a second thread costs more than it brings
 CHUNK = 32  # channels whose taps lie in the L1 cache between a panel and its transformation
@@ -50,6 +50,39 @@ def one_panel(number, frame):
     group, panel = number // packed.shape[1], number % packed.shape[1]
     width = packed.shape[3]
     fill(packed[group, panel], weight[group, panel * width : (panel + 1) * width], transposing)
+
+
+@inner
+def one_uneven(number, frame):
+    """Fill one panel of one group where panels differ in width: one begins at the row that the next word at `starts` names."""
+    weight, packed, transposing, starts, count = arguments(frame)
+    group, panel = number // count, number % count
+    first, last, terms = word(starts + 8 * panel), word(starts + 8 * panel + 8), weight.shape[2]
+    target = shaped(packed[group, first * terms : last * terms], (terms, last - first))
+    fill(target, weight[group, first:last], transposing)
+
+
+@inner
+def one_repeated(number, frame):
+    """Fill rows ``[tap, channel]``, in which the channels repeat up to a width."""
+    weight, packed, transposing, width = arguments(frame)
+    channels, taps = weight.shape[1:]
+    for k in range(taps):
+        for j in range(width):
+            packed[0, 0, k * width + j] = load(weight[0, j % channels, k])
+
+
+@inner
+def one_copied(number, frame):
+    """Copy one row of weights of one group."""
+    weight, copy = arguments(frame)
+    group, o = number // copy.shape[1], number % copy.shape[1]
+    _, _, channels, depth, high, wide = copy.shape
+    for c in range(channels):
+        for kd in range(depth):
+            for i in range(high):
+                for j in range(wide):
+                    copy[group, o, c, kd, i, j] = load(weight[group, o, c, kd, i, j])
 
 
 @inner
@@ -106,15 +139,18 @@ class Packing:
         Of a weight, and of its panels ``(groups, panels, ..., width)``.
     dtype
         Of the panels.
+    count
+        Of panels, where `packed_shape` does not say it.
     kept
         What has to live as long.
     """
 
     def __init__(
-        self, task: Callable, weight_shape: Size, packed_shape: Size, dtype: np.dtype, *sizes: int, kept: object = None
-    ) -> None:
+        self, task: Callable, weight_shape: Size, packed_shape: Size, dtype: np.dtype, *sizes: int, count: int = 0,
+        kept: object = None,
+    ) -> None:  # fmt: skip
         groups, outs, *taps = weight_shape
-        self._task, self._sizes, self._kept = task, sizes, kept
+        self._task, self._sizes, self._kept, self._count = task, sizes, kept, count or math.prod(packed_shape[:2])
         self._rows, self._shape, self._dtype = (groups, outs, math.prod(taps)), packed_shape, dtype
         self._small = math.prod(packed_shape) <= SERIAL
         self._bound: dict[tuple, Launch] = {}
@@ -128,6 +164,11 @@ class Packing:
             launch = self._bound[rows.strides, rows.dtype] = self._bind(rows, packed)
         launch(rows, packed, None, None, None)
         return packed
+
+    def bind(self, weight: np.ndarray, packed: np.ndarray, base: np.ndarray) -> Launch | None:
+        """Return what packs weights like this view of `base` into arrays like that, or None where they have to be copied."""
+        rows = weight.reshape(self._rows)
+        return self._bind(rows, packed.reshape(self._shape), base) if np.may_share_memory(rows, base) else None
 
     def deferred(self, weight: np.ndarray) -> np.ndarray:
         """Return an array of the panels' shape at the address of the weight, for kernels that pack as they go."""
@@ -146,15 +187,35 @@ class Packing:
         signature = strided(rows.dtype, 3), contiguous(self._dtype, packed.ndim), *[types.int64] * (1 + len(self._sizes))
         return args, signature
 
-    def _bind(self, rows: np.ndarray, packed: np.ndarray) -> Launch:
+    def _bind(self, rows: np.ndarray, packed: np.ndarray, base: np.ndarray | None = None) -> Launch:
         args, signature = self._arguments(rows, packed)
-        return Launcher(self._task, signature, math.prod(self._shape[:2]), self._small).bind(args, (rows, packed), self._kept)
+        bases = (rows if base is None else base, packed)
+        return Launcher(self._task, signature, self._count, self._small).bind(args, bases, self._kept)
 
 
 def panels(weight_shape: Size, width: int, dtype: np.dtype) -> Packing:
     """Return what packs weights as panels ``(groups, panels, taps, width)``, the last one filled with zeros."""
     groups, outs, *taps = weight_shape
     return Packing(one_panel, weight_shape, (groups, -(-outs // width), math.prod(taps), width), dtype)
+
+
+def uneven_panels(weight_shape: Size, starts: Sequence[int], dtype: np.dtype) -> Packing:
+    """Return what packs weights of one tap as ``(groups, out_channels * in_channels)``, panels that begin at these channels."""
+    (groups, outs, ins), table = weight_shape[:3], np.array(starts, np.int64)
+    shape, count = (groups, outs * ins), len(starts) - 1
+    return Packing(one_uneven, weight_shape, shape, dtype, table.ctypes.data, count, count=groups * count, kept=table)
+
+
+def repeated(channels: int, kernel: Size, width: int, dtype: np.dtype) -> Packing:
+    """Return what packs weights of one channel each as ``(1, 1, taps * width)``, where the channels repeat along the width."""
+    return Packing(one_repeated, (1, channels, *kernel), (1, 1, math.prod(kernel) * width), dtype, width)
+
+
+def copying(weight: np.ndarray, copy: np.ndarray, base: np.ndarray) -> Launch:
+    """Return what copies canonical weights, which `base` holds, to an array in C order of the dtype to compute in."""
+    signature = strided(weight.dtype, 6), contiguous(copy.dtype, 6)
+    count, small = math.prod(weight.shape[:2]), copy.size <= SERIAL
+    return Launcher(one_copied, signature, count, small).bind((weight, copy), (base, copy))
 
 
 def transformed_panels(weight_shape: Size, high: Filter, wide: Filter, width: int, lanes: int, dtype: np.dtype) -> Packing:

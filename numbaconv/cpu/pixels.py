@@ -27,6 +27,7 @@ from numbaconv.cpu.intrinsics import aligned, as_contiguous, shaped
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
+from numbaconv.cpu.panels import Packing, panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.rows import finish_row, gather_line
 from numbaconv.cpu.simd import call, has_vectors, lanes
@@ -290,13 +291,10 @@ def flattened(spec: ConvSpec) -> ConvSpec:
     return replace(spec, input_size=(1, 1, math.prod(spec.input_size)))
 
 
-def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return the weight as panels ``(groups, channels / MR, taps, MR)`` in the compute dtype, the last one filled with zeros."""
-    groups, outs = weight.shape[:2]
-    taps, MR = math.prod(weight.shape[2:]), rows_of_panels(spec)
-    panels = np.zeros((groups, -(-outs // MR) * MR, taps), spec.dtypes.compute)
-    panels[:, :outs] = weight.reshape(groups, outs, taps)
-    return np.ascontiguousarray(panels.reshape(groups, panels.shape[1] // MR, MR, taps).swapaxes(2, 3))
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec) -> Packing:
+    """Return what packs weights as panels ``(groups, panels, taps, MR)`` in the compute dtype."""
+    return panels(spec.weight_shape, rows_of_panels(spec), spec.dtypes.compute)
 
 
 def rows_of_panels(spec: ConvSpec) -> int:
@@ -317,9 +315,10 @@ PIXELS = Algorithm(
     summary="microkernel with lanes along output positions, on blocks of the padded input; real numbers",
     why_not=why_not,
     cost=cost,
-    pack=lambda spec, weight, stream: pack(spec, weight),
+    pack=lambda spec, weight, stream: packing(spec)(weight),
     prepare=prepare,
     summation="taps",
     packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
+    packer=packing,
     packing=rows_of_panels,
 )

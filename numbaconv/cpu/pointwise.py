@@ -24,6 +24,7 @@ from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, 
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.microkernel import along_positions
+from numbaconv.cpu.panels import Packing, uneven_panels
 from numbaconv.cpu.plan import record, record_type
 from numbaconv.cpu.simd import Code, Value, call, has_vectors, lanes, vector_function
 from numbaconv.cpu.target import Tile, cores, threads, tiles
@@ -281,19 +282,14 @@ def prepare(spec: ConvSpec) -> Runner:
     return Kernel(launcher, collect, kept, more, fetching, owning)
 
 
-def pack(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
-    """Return ``(groups, out_channels * in_channels)``: panels ``[in_channel, MR]``, each task's channels cut evenly."""
-    groups, outs, ins = weight.shape[:3]
-    cut, dtype = blocking(spec), spec.dtypes.compute
-    rows = weight.reshape(groups, outs, ins)
-    packed = np.empty((groups, outs * ins), dtype)
-    at = 0
+@lru_cache(maxsize=1024)
+def packing(spec: ConvSpec) -> Packing:
+    """Return what packs weights as ``(groups, out_channels * in_channels)``: panels ``[in_channel, MR]``, a task's cut evenly."""
+    outs, cut, starts = spec.weight_shape[1], blocking(spec), [0]
     for o0 in range(0, outs, cut.channels):
         for number, size in tiles_of(min(cut.channels, outs - o0), cut.MR):
-            panels = rows[:, at : at + number * size].reshape(groups, number, size, ins)
-            packed[:, at * ins : (at + number * size) * ins] = panels.swapaxes(2, 3).reshape(groups, -1)
-            at += number * size
-    return packed
+            starts += range(starts[-1] + size, starts[-1] + number * size + 1, size)
+    return uneven_panels(spec.weight_shape, starts, spec.dtypes.compute)
 
 
 def cost(spec: ConvSpec) -> float:
@@ -307,9 +303,10 @@ POINTWISE = Algorithm(
     summary="a matrix product over the channels, straight on the data, lanes along positions",
     why_not=why_not,
     cost=cost,
-    pack=lambda spec, weight, stream: pack(spec, weight),
+    pack=lambda spec, weight, stream: packing(spec)(weight),
     prepare=prepare,
     summation="taps",
     packing_cost=lambda spec: 10e-6 + math.prod(spec.weight_shape) * 1e-9,
+    packer=packing,
     packing=lambda spec: blocking(spec)[1:],
 )

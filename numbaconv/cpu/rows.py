@@ -14,11 +14,11 @@ import math
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.blocks import MODES, source
+from numbaconv.cpu.blocks import MODES, inside, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import aligned, apply, as_contiguous, shaped, zeroed
+from numbaconv.cpu.intrinsics import aligned, apply, as_contiguous, keep, shaped, unowned, zeroed
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
@@ -31,6 +31,7 @@ __all__ = ["ROWS"]
 TAPS = 8  # rows in a bundle: enough that loading and storing the sums is a fifth of the work
 SUMS = 8192  # sums of a task: 32 KiB in float32, an L1 cache
 SHORT, LONG = 128, 1024  # output positions of a task, at least and at most
+FEW = 16  # sums in a line, at most, that are added up one by one
 SERIAL = 20_000  # products below which waking a second thread costs more than it brings
 
 
@@ -38,21 +39,24 @@ SERIAL = 20_000  # products below which waking a second thread costs more than i
 def gather_line(row, line, first, step, mode):
     """row[i] = line[first + i * step], padded."""
     size = line.shape[0]
-    low = min(row.shape[0], max(0, -(first // step)))
-    high = max(low, min(row.shape[0], (size - 1 - first) // step + 1))
+    if step == 1:  # a division takes as long as a dozen elements
+        low, high = inside(first, row.shape[0], size)
+    else:
+        low = min(row.shape[0], max(0, -(first // step)))
+        high = max(low, min(row.shape[0], (size - 1 - first) // step + 1))
     for i in range(low):
         w = source(first + i * step, size, mode)
         row[i] = 0
         if w >= 0:
             row[i] = load(line[w])
-    inside = row[low:high]
+    middle = row[low:high]
     if step == 1 and line.strides[0] == line.itemsize:
         adjacent = as_contiguous(line[first + low : first + high])
-        for i in range(inside.shape[0]):
-            inside[i] = load(adjacent[i])
+        for i in range(middle.shape[0]):
+            middle[i] = load(adjacent[i])
     else:
-        for i in range(inside.shape[0]):
-            inside[i] = load(line[first + (low + i) * step])
+        for i in range(middle.shape[0]):
+            middle[i] = load(line[first + (low + i) * step])
     for i in range(high, row.shape[0]):
         w = source(first + i * step, size, mode)
         row[i] = 0
@@ -61,13 +65,17 @@ def gather_line(row, line, first, step, mode):
 
 
 @inner
-def gather(row, channel, p0, kd, kh, kw, out_h, out_w, g):
-    """row[i] = what output position p0 + i reads of one input channel through one tap."""
+def next_line(d, h, out_h):
+    """Return where the next line of output positions begins."""
+    return (d, h + 1, 0) if h + 1 < out_h else (d + 1, 0, 0)
+
+
+@inner
+def gather(row, channel, d, h, w, kd, kh, kw, out_h, out_w, g):
+    """row[i] = what the i-th output position from (d, h, w) on reads of one input channel through one tap."""
     size_d, size_h, size_w = channel.shape
     i = 0
     while i < row.shape[0]:
-        p = p0 + i
-        d, h, w = p // out_w // out_h, p // out_w % out_h, p % out_w
         count = min(out_w - w, row.shape[0] - i)
         z = source(d * g.stride_d + kd * g.dilation_d - g.low_d, size_d, g.mode)
         y = source(h * g.stride_h + kh * g.dilation_h - g.low_h, size_h, g.mode)
@@ -77,6 +85,7 @@ def gather(row, channel, p0, kd, kh, kw, out_h, out_w, g):
         else:
             gather_line(piece, channel[z, y], w * g.stride_w + kw * g.dilation_w - g.low_w, g.stride_w, g.mode)
         i += count
+        d, h, w = next_line(d, h, out_h)
 
 
 @inner
@@ -109,6 +118,31 @@ def add_row(sums, row, weight, t):
 
 
 @inner
+def sum_each(sums, image, weight, d, h, w, out_h, out_w, g):
+    """The same for all taps, one sum after the other: the definition, for where to gather a line takes longer than to use it."""
+    ins, size_d, size_h, size_w = image.shape
+    for i in range(sums.shape[1]):
+        for o in range(sums.shape[0]):
+            a, t = sums[o, i], 0
+            for c in range(ins):
+                for kd in range(g.kernel_d):
+                    z = source(d * g.stride_d + kd * g.dilation_d - g.low_d, size_d, g.mode)
+                    for kh in range(g.kernel_h):
+                        y = source(h * g.stride_h + kh * g.dilation_h - g.low_h, size_h, g.mode)
+                        for kw in range(g.kernel_w):
+                            x = source(w * g.stride_w + kw * g.dilation_w - g.low_w, size_w, g.mode)
+                            value = sums.dtype.type(0)
+                            if z >= 0 and y >= 0 and x >= 0:
+                                value = sums.dtype.type(load(image[c, z, y, x]))
+                            a += weight[o, t] * value
+                            t += 1
+            sums[o, i] = a
+        w += 1
+        if w == out_w:
+            d, h, w = next_line(d, h, out_h)
+
+
+@inner
 def finish_row(sums, bias, residual, has_residual, activation):
     """sums[i] = activation(sums[i] + bias + residual[i])."""
     for i in range(sums.shape[0]):
@@ -121,20 +155,19 @@ def finish_row(sums, bias, residual, has_residual, activation):
 
 
 @inner
-def store(output, residual, has_residual, sums, bias, activation, p0):
-    """output[o, p0 + i] = activation(sums[o, i] + bias[o] + residual[o, p0 + i]), positions counted in D', H', W' order."""
+def store(output, residual, has_residual, sums, bias, activation, d0, h0, w0):
+    """output[o, p] = activation(sums[o, i] + bias[o] + residual[o, p]) for the i-th position p from (d0, h0, w0) on."""
     outs, out_d, out_h, out_w = output.shape
     for o in range(outs):
-        i = 0
+        i, d, h, w = 0, d0, h0, w0
         while i < sums.shape[1]:
-            p = p0 + i
-            d, h, w = p // out_w // out_h, p // out_w % out_h, p % out_w
             part = sums[o, i : i + min(out_w - w, sums.shape[1] - i)]
             finish_row(part, bias[o], residual[o, d, h, w:], has_residual, activation)
             target = output[o, d, h, w:]
             for j in range(part.shape[0]):
                 target[j] = round_to(target, part[j])
             i += part.shape[0]
+            d, h, w = next_line(d, h, out_h)
 
 
 @inner
@@ -153,22 +186,28 @@ def task(number, frame):
     n, group = number // groups, number % groups
     o0, o1 = outs * block // g.channel_blocks, outs * (block + 1) // g.channel_blocks
 
+    d, h, w = p0 // out_w // out_h, p0 // out_w % out_h, p0 % out_w
     count = min(g.block, positions - p0)
-    rows = shaped(aligned(TAPS * count, weight), (TAPS, count))
-    sums = shaped(zeroed(aligned((o1 - o0) * count, weight)), (o1 - o0, count))
+    gathered, summed = aligned(TAPS * count, weight), zeroed(aligned((o1 - o0) * count, weight))
+    rows, sums = unowned(shaped(gathered, (TAPS, count))), unowned(shaped(summed, (o1 - o0, count)))
     weight = weight[group, o0:o1]
+    few = (o1 - o0) * min(count, out_w) <= FEW
     t = 0
-    for c in range(ins):
+    for c in range(0 if few else ins):
         for kd in range(kds):
             for kh in range(khs):
                 for kw in range(kws):
-                    gather(rows[t % TAPS], input[n, group, c], p0, kd, kh, kw, out_h, out_w, g)
+                    gather(rows[t % TAPS], input[n, group, c], d, h, w, kd, kh, kw, out_h, out_w, g)
                     t += 1
                     if t % TAPS == 0:
                         add_bundle(sums, rows, weight, t - TAPS)
     for k in range(t % TAPS):
         add_row(sums, rows[k], weight, t - t % TAPS + k)
-    store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, p0)
+    if few:
+        sum_each(sums, input[n, group], weight, d, h, w, out_h, out_w, g)
+    store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, d, h, w)
+    keep(gathered)
+    keep(summed)
 
 
 def blocks(spec: ConvSpec) -> tuple[int, int]:

@@ -8,12 +8,14 @@ its threads did not survive the fork.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -25,7 +27,7 @@ from numbaconv.cpu.jit import address, compiled, kernel
 from numbaconv.cpu.target import SETTING, threads
 from numbaconv.forks import forked
 
-__all__ = ["Launch", "Launcher"]
+__all__ = ["FORKED", "OMP", "STARTS", "STATE", "Launch", "Launcher", "Tasks", "in_parallel", "in_series", "see_layer", "tasks_of"]
 
 Launch = Callable[..., None]  # of the bases, an array or None each
 _NO_BASES = (None,) * BASES
@@ -33,6 +35,10 @@ _WORDS = (types.int64, types.int64, *[ADDRESS] * (1 + BASES))
 
 _turn = threading.Lock()
 _free = False  # the layer is known, and takes any number of threads
+# What compiled code has to know: whether it may start threads without asking Python, whether this process may start none, and
+# where ``omp_in_parallel`` is, or 0.
+STATE = np.array([False, forked(), 0], np.int64)
+STARTS, FORKED, OMP = range(3)
 
 
 @kernel(parallel=True)
@@ -101,7 +107,6 @@ _caller = _Caller()
 
 def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | None) -> None:
     """Call a parallel kernel: at once where the layer allows it, else after those of other Python threads."""
-    global _free
     if forked():
         compiled(in_series, *_WORDS)(count, code, *arrays)
     elif _free:
@@ -111,7 +116,34 @@ def _in_turn(parallel: Callable, count: int, code: int, *arrays: np.ndarray | No
     else:
         with _turn:
             parallel(count, code, *arrays)
-            _free = numba.threading_layer() != "workqueue"
+            see_layer()
+
+
+def see_layer() -> None:
+    """Note what the layer takes, if Numba has launched one. Where its threads are limited, Python starts them."""
+    global _free
+    try:
+        _free = numba.threading_layer() != "workqueue"
+    except ValueError:  # there is none yet
+        return
+    if numba.threading_layer() == "omp":
+        library = ctypes.CDLL(import_module("numba.np.ufunc.omppool").__file__)
+        STATE[OMP] = ctypes.cast(library.omp_in_parallel, ctypes.c_void_p).value or 0
+    STATE[STARTS] = _free and not SETTING
+
+
+class Tasks(NamedTuple):
+    """What a launch runs, for who starts it otherwise."""
+
+    parallel: bool
+    number: int
+    code: int
+    frame: Frame
+
+
+def tasks_of(launch: Launch) -> Tasks:
+    """Take apart what :meth:`Launcher.bind` returned."""
+    return Tasks(launch.func is _in_turn, *launch.args[-3:])  # type: ignore[attr-defined]
 
 
 def _within_limit(start: Launch) -> Launch:
@@ -135,6 +167,7 @@ if SETTING:
 def _in_child() -> None:
     global _turn
     _turn = threading.Lock()  # its holder may not be in this process
+    STATE[FORKED] = forked()
 
 
 if hasattr(os, "register_at_fork"):

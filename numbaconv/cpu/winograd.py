@@ -361,6 +361,7 @@ def winograd(m: int) -> Algorithm:
         prepare=lambda spec: prepare(spec, m),
         packing_cost=lambda spec: packing_cost(spec, m),
         sums_directly=False,
+        packer=lambda spec: packing(spec, m),
         packing=lambda spec: blocking(spec, m).NR,
     )
 
