@@ -143,7 +143,7 @@ def arrays_like(good):
         "very long": lambda: strided(np.ones(1, good.dtype), (*good.shape[:-1], 2**50), (0,) * good.ndim) if good.ndim else good,
         "big-endian": lambda: good.astype(good.dtype.newbyteorder(">")),
         "read-only": lambda: np.frombuffer(good.tobytes(), good.dtype).reshape(good.shape),
-        "a matrix": lambda: np.matrix(np.ones((2, 3), good.dtype)),
+        "a matrix": lambda: np.ones((2, 3), good.dtype).view(np.matrix),
         "a quiet subclass": lambda: good.view(Quiet),
         "a loud subclass": lambda: good.view(Loud),
         "a record array": lambda: np.rec.array(good),

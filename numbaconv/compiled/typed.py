@@ -104,6 +104,8 @@ def result_dtype(arrays: Mapping[str, ArrayType], out_dtype: Any, fused: Any) ->
     """Return the result's dtype; any where the call is to raise."""
     known = {name: np.dtype(typ.dtype) for name, typ in arrays.items()}
     addends = tuple(known[name] for name in ("bias", "residual") if name in known)
+    if out_dtype == "float16":
+        raise refused("out_dtype", out_dtype, "a dtype that Numba has on the CPU")
     try:
         wanted = None if out_dtype is None else dtypes.check(out_dtype, "out_dtype")
         resolved = dtypes.resolve(known["input"], known["weight"], addends, wanted)

@@ -18,6 +18,7 @@ from numba.np.numpy_support import from_dtype
 
 from numbaconv.cpu.cache import KernelCache
 from numbaconv.cpu.float16 import BFLOAT16, FLOAT16
+from numbaconv.cpu.interrupts import uninterrupted
 
 __all__ = ["CFunction", "address", "compiled", "contiguous", "inner", "kernel", "strided"]
 
@@ -66,6 +67,7 @@ def inner(function: Callable | None = None, /, **options: Any) -> Any:
 
 
 @cache
+@uninterrupted()
 def compiled(dispatcher: Any, *signature: types.Type) -> Callable:
     """Return the entry point of a kernel for one signature, from the cache on disk or compiled now."""
     return dispatcher.compile(signature)
@@ -82,6 +84,7 @@ class CFunction:
         Valid as long as this object is kept.
     """
 
+    @uninterrupted()
     def __init__(self, function: Callable, name: str | None, *signature: types.Type) -> None:
         dispatcher = njit(error_model="numpy", no_cpython_wrapper=True)(function)
         if name is not None:
@@ -96,6 +99,7 @@ class CFunction:
 
 
 @cache
+@uninterrupted()
 def address(dispatcher: Any, *signature: types.Type) -> int:
     """Compile a function for one signature, and return where its code is, for ``intrinsics.invoke``."""
     dispatcher.compile(signature)

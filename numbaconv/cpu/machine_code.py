@@ -20,6 +20,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from numbaconv.cpu.cache import read, write
+from numbaconv.cpu.interrupts import uninterrupted
 
 __all__ = ["MachineCode", "machine_code"]
 
@@ -45,6 +46,7 @@ class MachineCode:
         return _target().machine.emit_assembly(_optimised(*self._made_of))
 
 
+@uninterrupted()
 @global_compiler_lock
 def machine_code(name: str | None, emit: Callable[[ir.IRBuilder], None], words: int) -> MachineCode:
     """Compile a function, once.
