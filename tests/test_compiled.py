@@ -8,7 +8,7 @@ from helpers import random_array, run_python
 from numba import njit
 
 import numbaconv as nc
-from numbaconv.compiled import resolve
+from numbaconv.compiled import request, resolve
 
 
 @pytest.fixture
@@ -272,6 +272,21 @@ def test_numba_keeps_the_callers_code(tmp_path):
     code = KEPT.format(define=f"sys.path.insert(0, {str(tmp_path)!r})\nfrom kept import call, prepared")
     hits = [run_python(code, env={"NUMBA_CACHE_DIR": str(tmp_path / "cache")}).stdout.split() for _ in range(2)]
     assert hits == [["0", "0"], ["1", "1"]]
+
+
+def test_code_that_another_version_compiled(monkeypatch):
+    """Numba does not see that the sources of what it compiled into the caller's code have changed."""
+
+    @njit
+    def call(x, w):
+        return nc.conv2d(x, w)
+
+    x, w = random_array((1, 3, 8, 9), np.float32), random_array((4, 3, 3, 3), np.float32, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(request, "stamp", lambda: "older")
+        call.compile((numba.typeof(x), numba.typeof(w)))
+    with pytest.raises(RuntimeError, match="another version of numbaconv: remove its cache"):
+        call(x, w)
 
 
 def test_choices_are_made_anew_when_they_were_forgotten(asked):

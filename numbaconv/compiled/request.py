@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,14 @@ __all__ = ["LATER", "NAMES", "ArrayType", "Request", "array_at"]
 
 NAMES = ("input", "weight", "residual", "bias", "out")
 LATER = "later"  # in the place of an int that is known when the call runs
+
+
+@cache
+def stamp() -> str:
+    """A digest of all that compiled calls and Python have to agree on."""
+    here = Path(__file__).parent
+    files = sorted([*here.glob("*.py"), here.parent / "table.py", here.parent / "cpu" / "program.py"])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 class ArrayType(NamedTuple):
@@ -62,13 +71,24 @@ class Request:
     @cached_property
     def text(self) -> str:
         """All of it, in one line."""
-        return json.dumps([self.function, self.arrays, self.options, self.result, self.backend])
+        return json.dumps([stamp(), self.function, self.arrays, self.options, self.result, self.backend])
 
     @classmethod
     @cache
     def read(cls, text: str) -> Request:
-        """Return what was written."""
-        function, arrays, options, result, backend = json.loads(text)
+        """Return what was written.
+
+        Raises
+        ------
+        RuntimeError
+            If other sources wrote it: then the code that has it knows tables of another form.
+        """
+        if json.loads(text)[0] != stamp():
+            raise RuntimeError(
+                "this function was compiled, and kept by Numba, with another version of numbaconv: remove its cache (__pycache__ "
+                "beside its source, or in NUMBA_CACHE_DIR)"
+            )
+        _, function, arrays, options, result, backend = json.loads(text)
         types = {name: ArrayType(*typ) for name, typ in arrays.items()}
         return cls(function, types, {name: _tuples(value) for name, value in options.items()}, ArrayType(*result), backend)
 

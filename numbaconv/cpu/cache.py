@@ -38,7 +38,8 @@ def source_stamp() -> str:
     """A digest of all that a kernel may be made of: of other files too, which Numba's own stamp does not see."""
     digest = hashlib.sha256(f"numba {numba.__version__}".encode())
     package = Path(__file__).parents[1]
-    for path in sorted([*(package / "cpu").glob("*.py"), package / "activation.py", package / "toom.py"]):
+    others = (package / name for name in ("activation.py", "native.py", "table.py", "toom.py"))
+    for path in sorted([*(package / "cpu").glob("*.py"), *(package / "compiled").glob("*.py"), *others]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
