@@ -80,8 +80,9 @@ def test_a_kernel_is_compiled_once(folder):
 def test_a_changed_source_is_compiled_anew(folder, monkeypatch):
     """Of any file of the backend: kernels inline functions of others."""
     sources = folder / "sources"
-    (sources / "cpu").mkdir(parents=True)
-    names = ["cpu/cache.py", "cpu/other.py", "activation.py", "toom.py"]
+    for part in ("cpu", "compiled"):
+        (sources / part).mkdir(parents=True)
+    names = ["cpu/cache.py", "cpu/other.py", "compiled/call.py", "activation.py", "native.py", "table.py", "toom.py"]
     for name in names:
         (sources / name).write_text("")
     monkeypatch.setattr(kernel_cache, "__file__", str(sources / names[0]))
@@ -90,7 +91,7 @@ def test_a_changed_source_is_compiled_anew(folder, monkeypatch):
         stamps.append(kernel_cache.source_stamp.__wrapped__())
         (sources / name).write_text("changed = True")
     stamps.append(kernel_cache.source_stamp.__wrapped__())
-    assert len(set(stamps)) == 6
+    assert len(set(stamps)) == 9
 
     for stamp, compiled in [("a", True), ("a", False), ("b", True), ("b", False)]:
         monkeypatch.setattr(kernel_cache, "source_stamp", lambda stamp=stamp: stamp)

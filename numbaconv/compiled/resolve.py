@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 from collections.abc import Callable
-from threading import local
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +30,6 @@ __all__ = ["compute", "resolve"]
 PLACES = {
     "input": program.INPUT, "weight": program.WEIGHT, "bias": program.BIAS, "residual": program.RESIDUAL, "out": program.RESULT,
 }  # fmt: skip
-
 
 NOWHERE = program.NOTHING, 0
 
@@ -59,7 +57,8 @@ FORMS = {
 
 
 _tables: dict[str, Table] = {}
-_last = local()  # the node that a thread was given last, which may be in no table
+_lent: dict[int, np.ndarray] = {}  # nodes of calls that no table has room for, until these are computed
+_records: dict[bytes, _Raised] = {}  # what was raised, which Numba keeps as well
 
 
 class _Call:
@@ -226,8 +225,8 @@ def answering(function: Callable[..., int]) -> Callable[..., int]:
         try:
             return function(*words)
         except BaseException as error:
-            _last.error = record = _Raised(error)
-            return -ctypes.addressof(record)
+            data = serialize.dumps((type(error), tuple(map(str, error.args)), None))
+            return -ctypes.addressof(_records.setdefault(data, _Raised(data)))
 
     return answer
 
@@ -240,8 +239,7 @@ class _Raised(ctypes.Structure):
         ("count", ctypes.c_int32),
     )  # fmt: skip
 
-    def __init__(self, error: BaseException) -> None:
-        data = serialize.dumps((type(error), tuple(map(str, error.args)), None))
+    def __init__(self, data: bytes) -> None:
         super().__init__(data, len(data), hashlib.sha1(data).digest(), None, 0)
 
 
@@ -252,9 +250,12 @@ def resolve(text: int, table: int, callee: int, block: int) -> int:
     found = _tables.setdefault(call.request.text, Table()) if call.operator is None else call.operator.table
     node = found.get(call.key)
     if node is None:
-        node = call.node()
-        found.remember(call.key, node)
-    _last.node = node
+        made = call.node()
+        found.remember(call.key, made)
+        node = found.get(call.key)
+    if node is None:
+        node = _lent[made.ctypes.data] = made
+        node[RUNNER] = 0
     ctypes.c_int64.from_address(table).value = found.head.ctypes.data
     return node.ctypes.data
 
@@ -268,5 +269,6 @@ def compute(text: int, node: int, callee: int, block: int) -> int:
         ndim, dtype = call.request.result.ndim, np.dtype(call.request.result.dtype)
         extents = (ctypes.c_int64 * (2 * ndim)).from_address(node + 8 * SHAPE)[:]
         out = array_at(call.words[program.RESULT], tuple(extents[:ndim]), tuple(extents[ndim:]), dtype)
+    _lent.pop(node, None)
     call.compute(out)
     return 0
