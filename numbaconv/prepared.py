@@ -48,6 +48,7 @@ class Prepared:
         self._bound: Memo[Bound] = Memo()
         self._recorded: Memo[Recorded] = Memo()
         self.table = Table()  # of calls in compiled functions
+        self.numba_type: Any = None  # there
 
     def __call__(self, input: Any, *, residual: Any = None, out: Any = None, stream: Any = None) -> Any:
         """Compute the convolution of `input`, of any batch and spatial size.

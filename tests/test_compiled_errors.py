@@ -99,9 +99,14 @@ def sized(x, w, word):
     return nc.grad.conv2d_input([1, 2], w, x)
 
 
+def streamed(x, w, word):
+    return nc.conv2d(x, w, stream=3)
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        (streamed, "stream: expected None"),
         (literal, "layout: expected a literal str"), (listed, "input: expected an array; make one"),
         (floating, "stride: expected an int, or a tuple of ints"), (sometimes, "bias: expected an array that is there"),
         (no_number, "K: expected an array"), (half, "out_dtype: expected a dtype that Numba has"),

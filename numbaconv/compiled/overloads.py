@@ -17,11 +17,15 @@ DEFINITIONS = import_module("numbaconv.corr2d")  # whose name in the package is 
 NUMBERS = ("stride", "padding", "dilation", "groups")  # in the order in which implementations pass them
 
 
-def compiled_call(function: str, arrays: dict[str, Any], options: dict[str, Any], ndim: int, backend: Any = None) -> Callable:
+def compiled_call(
+    function: str, arrays: dict[str, Any], options: dict[str, Any], ndim: int, backend: Any = None, stream: Any = None
+) -> Callable:
     """Return what makes a call of these types in compiled code; TypingError, with what would do, where there is none."""
     from numbaconv.compiled import call, typed
     from numbaconv.compiled.request import ArrayType, Request
 
+    if typed.given(stream):
+        raise typed.refused("stream", stream, "None, as compiled functions compute on the host")
     found = {name: typed.array_type(argument(function, name), typ) for name, typ in arrays.items() if typed.given(typ)}
     values = typed.options(options)
     dtype = typed.result_dtype(found, values.get("out_dtype"), values.get("activation"))
@@ -64,7 +68,7 @@ def register_conv(ndim: int) -> None:
             "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": padding_mode,
             "layout": layout, "activation": activation, "out_dtype": out_dtype, "algorithm": algorithm, "precision": precision,
         }  # fmt: skip
-        call = compiled_call(name, arrays, options, ndim_of("input", input), backend)
+        call = compiled_call(name, arrays, options, ndim_of("input", input), backend, stream)
 
         def implementation(
             input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, padding_mode="zeros", layout=None, residual=None,
@@ -89,7 +93,7 @@ def register_conv_transpose(ndim: int) -> None:
             "stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "output_padding": output_padding,
             "layout": layout, "activation": activation, "out_dtype": out_dtype, "algorithm": algorithm, "precision": precision,
         }  # fmt: skip
-        call = compiled_call(name, arrays, options, ndim_of("input", input), backend)
+        call = compiled_call(name, arrays, options, ndim_of("input", input), backend, stream)
 
         def implementation(
             input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1, layout=None, residual=None,
@@ -151,9 +155,11 @@ def register_corr2d(name: str) -> None:
 
 def type_of(operator: Prepared, context: Any) -> Any:
     """Return the type of a prepared operator."""
-    from numbaconv.compiled import operators
+    if operator.numba_type is None:
+        from numbaconv.compiled import operators
 
-    return operators.type_of(operator)
+        operator.numba_type = operators.type_of(operator)
+    return operator.numba_type
 
 
 def register() -> None:
