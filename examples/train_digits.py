@@ -119,7 +119,7 @@ def update(parameter: np.ndarray, speed: np.ndarray, slope: np.ndarray) -> None:
 
 @njit
 def accuracy(digits: Digits, parameters: Parameters) -> float:
-    """Return the share of digits whose score is the highest."""
+    """Return the share of digits that have the highest score."""
     weight1, bias1, weight2, bias2 = parameters
     scores = nc.conv2d(nc.conv2d(digits.pictures, weight1, bias1, activation="relu"), weight2, bias2)
     right = 0
@@ -129,7 +129,7 @@ def accuracy(digits: Digits, parameters: Parameters) -> float:
 
 
 def initial(rng: np.random.Generator) -> Parameters:
-    """Return random parameters: the larger a kernel, the smaller its taps, so that results are as large as what is given (He 2015)."""
+    """Return random parameters, by whose size results are as large as what the layers are given (He 2015)."""
 
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
@@ -158,7 +158,7 @@ def run(epochs: int, seed: int) -> float:
     losses = train(trained, parameters, epochs, rng)
     seconds = time.perf_counter() - start
     right = accuracy(tested, parameters)
-    print(f"{len(trained.labels)} digits, {epochs} epochs: loss {losses[0]:.3f} to {losses[-1]:.4f}, {seconds:.1f} s with compiling")
+    print(f"{len(trained.labels)} digits, {epochs} epochs, {seconds:.1f} s: loss {losses[0]:.3f}, {losses[-1]:.4f}")
     print(f"{right:.1%} of {len(tested.labels)} other digits are recognised")
     return right
 
