@@ -35,6 +35,11 @@ LAYERS = {
     "photo.5x5": ((1, 3, 512, 512), (8, 3, 5, 5), {"padding": 2}),
 }
 
+# Where what a call takes beside its kernels still counts.
+SMALL = {
+    "small.3x3": ((1, 16, 32, 32), (16, 16, 3, 3), {"padding": 1}),
+}
+
 BATCHES = {
     "batch64.resnet50.2.3x3": ((64, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
     "batch64.resnet50.3.3x3": ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1}),

@@ -32,7 +32,8 @@ NOT_RUN = {
     "numbaconv tune": "measures for minutes, and forgets with --clear",
     "numbaconv bench": "measures for minutes",
     "numbaconv warmup": "compiles for a minute",
-    "python examples/": "takes a minute, and tests/test_examples.py runs it",
+    "python -m benchmarks": "measures for minutes",
+    "python examples/": "takes a minute, and tests/test_examples.py or test_compiled_examples.py runs it",
     "asv": "measures for minutes",
 }
 

@@ -73,7 +73,7 @@ def test_no_network_is_missing():
     assert {*layers.COUNTS, "selection"} == set(networks.NETWORKS)
 
 
-@pytest.mark.parametrize("table", ["LAYERS", "ARTICLE", "FILTERS", "AUDIO", "VOLUMES", "BATCHES", "NETWORKS"])
+@pytest.mark.parametrize("table", ["LAYERS", "SMALL", "ARTICLE", "FILTERS", "AUDIO", "VOLUMES", "BATCHES", "NETWORKS"])
 def test_problems_are_problems(table):
     problems = getattr(layers, table)
     specs = {name: as_package(problem) for name, problem in problems.items()}
@@ -86,6 +86,19 @@ def test_flops_are_those_of_the_definition():
 
     for problem in layers.FORWARD.values():
         assert flops(problem) == 2 * as_package(problem).multiply_adds
+
+
+def test_what_is_compared_with_compiled_calls_computes_the_same():
+    import numpy as np
+
+    from benchmarks.bench_compiled import PROBLEMS, WAYS, arguments
+    from benchmarks.common import in_float64
+
+    for layer in ("corr2d.multi_in_out", "small.3x3"):
+        given = arguments(layer)
+        expected = in_float64(PROBLEMS[layer], *given[:2])
+        for run in WAYS.values():
+            np.testing.assert_allclose(run(2, *given), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_float64_definition_is_the_reference():
