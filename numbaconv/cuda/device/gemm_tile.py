@@ -42,7 +42,8 @@ def gemm_tile(
     function
         The device function. Its arguments:
 
-        - ``sums``: ``cuda.local.array(function.sums, compute)``, of shape ``each``, which the caller has set to zeros or to a bias.
+        - ``sums``: ``cuda.local.array(function.sums, compute)``, of shape ``each``, which the caller has set to zeros or to a
+          bias.
           With ``across = shape[0] / each[0]``, thread t holds in ``sums[i, j]`` output pixel ``m0 + t % across + i * across``
           and output channel ``o0 + t // across * each[1] + j``: neighbouring threads have neighbouring pixels.
         - ``shared``: an array in shared memory of type `compute`, static or dynamic, of ``function.shared`` elements or more:
