@@ -60,7 +60,7 @@ def in_three_passes(image: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> 
     """The same with NumPy and numbaconv on the CPU."""
     floats = ((image / 255 - MEAN) / DEVIATION).transpose(2, 0, 1).astype(np.float32)
     result = nc.conv2d(floats[None], weight, bias, stride=2, padding=1, activation="relu")[0]
-    return np.uint8(np.minimum(result, TOP) * (255 / TOP) + 0.5)
+    return (np.minimum(result, TOP) * (255 / TOP) + 0.5).astype(np.uint8)
 
 
 def main() -> int:

@@ -16,6 +16,13 @@ Importing this imports ``numba.cuda``; nothing else of numbaconv does that for i
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
+from numbaconv.cuda.target import why_unavailable
+
+if find_spec("numba_cuda") is None:
+    raise ImportError(f"numbaconv.cuda.device: {why_unavailable()}")
+
 from numbaconv.cuda.device.gemm_tile import gemm_tile
 from numbaconv.cuda.device.pixel import pixel
 from numbaconv.cuda.device.tile import tile
