@@ -128,6 +128,13 @@ def test_sums_have_the_type_that_the_caller_names(way, dtype, compute):
 
 
 @ways
+def test_inputs_and_weights_are_converted_before_they_are_multiplied(way):
+    out = np.zeros((1, 1, 1), "i4")
+    way(np.full((1, 1, 1), 2.75), np.full((1, 1, 1, 1), 3.5, "f4"), out, int32)
+    assert out == 6
+
+
+@ways
 def test_arrays_of_other_strides(way):
     arrays = operands(case((1, 2, 4, 5), (3, 2, 2, 2)), np.float32)
     arrays = {name: np.asfortranarray(a) for name, a in arrays.items()}
@@ -197,6 +204,8 @@ def test_what_comes_before_is_computed_when_it_is_read(way):
         (lambda: device.tile(3, stride=0), "stride: "),
         (lambda: device.tile(3, padding=-1), "padding: "),
         (lambda: device.tile(3, outs=0), "outs: expected an int of at least 1"),
+        (lambda: device.tile(3, shape=(64, 32)), "shape: expected at most 1024 threads, got 2048"),
+        (lambda: device.gemm_tile(3, shape=(256, 64), each=(4, 2)), "shape: expected at most 1024 threads, got 2048"),
         (lambda: device.tile(3, load=1), "load: expected a device function"),
         (lambda: device.gemm_tile(3, compute="bool"), "compute: expected a type of integers, floats or complex numbers"),
         (lambda: device.gemm_tile(3, compute="fast"), "compute: .*'fast'"),

@@ -9,7 +9,8 @@ Three functions make a device function each, for a kernel, a stride and tiles th
 All of them compute ``sum over c, i, j of input[c, h * stride + i * dilation - padding, ...] * weight[o, c, i, j]``, with zeros
 where there is no input. They store nothing: the kernel that calls them has the sums, and does with them what it likes. The input
 is what a device function of the caller's, ``load(image, c, y, x)``, makes of whatever `image` is: so what comes before
-the convolution, and what comes after it, need no pass over memory of their own.
+the convolution, and what comes after it, need no pass over memory of their own. They know one image: for a batch, a block takes
+``images[n]``, and for groups a part of its channels and of the weight.
 
 Importing this imports ``numba.cuda``; nothing else of numbaconv does that for it, and nothing is compiled before a kernel is.
 """

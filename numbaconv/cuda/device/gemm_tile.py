@@ -58,12 +58,14 @@ def gemm_tile(
     Raises
     ------
     ValueError, TypeError
-        For an argument that is none of these.
+        For an argument that is none of these, for more than 1024 threads, and for a number of threads that neither divides the
+        tile's pixels nor is a multiple of them.
 
     Notes
     -----
-    Every thread has to call it, as for :func:`tile`, whose notes hold here too. Sums stay in registers while they are indexed in
-    loops over ``each`` that the compiler unrolls, which it does while what is in them is short.
+    Every thread has to call it, as for :func:`tile`, whose notes hold here too. Products are always added up in registers. What
+    is in ``sums`` afterwards stays there if the compiler unrolls the loops in which the caller uses it, as it does with 32 sums,
+    a bias and a ReLU; with 64 it is written to local memory, once.
 
     Examples
     --------

@@ -56,14 +56,14 @@ def tile(
     Raises
     ------
     ValueError, TypeError
-        For an argument that is none of these.
+        For an argument that is none of these, and for more than 1024 threads.
 
     Notes
     -----
     Every thread has to call it, also those whose pixels are beyond the result: it waits for the block (``syncthreads``). They
     read nothing outside of the image, and get sums of what is there and zeros; output channels beyond the last get nothing
     added. When it returns, other threads may still read ``shared``: call ``cuda.syncthreads()`` before you write there. A
-    second call does so itself.
+    second call does so itself. CUDA refuses more than 48 KiB of ``shared`` in a launch that asks for nothing special.
 
     Examples
     --------

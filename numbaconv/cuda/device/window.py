@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from numbaconv.errors import bad_type, bad_value, shown
 from numbaconv.options import per_axis
 
 __all__ = ["Window", "number_type", "planes", "reader", "window", "with_launch"]
+
+
+THREADS = 1024  # of a block, on every GPU
 
 
 class Window(NamedTuple):
@@ -71,6 +75,8 @@ def reader(compute: Any, load: Any) -> Any:
 
 def with_launch(function: Any, threads: tuple[int, ...], sums: Any, elements: int, compute: Any) -> Any:
     """Return a device function that knows what a kernel around it needs."""
-    function.threads, function.sums, function.compute = threads, sums, compute
+    if math.prod(threads) > THREADS:
+        raise bad_value("shape", f"at most {THREADS} threads", math.prod(threads))
+    function.threads, function.sums = threads, sums
     function.shared, function.shared_bytes = elements, elements * compute.bitwidth // 8
     return function
