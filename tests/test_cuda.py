@@ -114,8 +114,15 @@ def test_counts_beyond_32_bits_are_refused(monkeypatch):
 # ---------------------------------------------------------------- where it is missing
 
 
-def test_importing_the_package_imports_no_cuda():
-    assert run_python("import numbaconv, sys; print('numba.cuda' in sys.modules)").stdout == "False\n"
+@pytest.mark.parametrize("module", ["numbaconv", "numbaconv.cuda"])
+def test_importing_the_package_imports_no_cuda(module):
+    found = "[name in sys.modules for name in ('numba.cuda', 'numbaconv.cuda.device')]"
+    assert run_python(f"import {module}, sys; print({found})").stdout == "[False, False]\n"
+
+
+def test_device_functions_name_the_extra_that_is_missing():
+    done = run_python("import sys; sys.modules['numba_cuda'] = None; import numbaconv.cuda.device", check=False)
+    assert re.search(r'^ImportError: .*numba-cuda is not installed; pip install "numbaconv\[cuda13\]"', done.stderr, re.MULTILINE)
 
 
 @pytest.mark.skipif(MISSING is None, reason="there is a GPU")

@@ -85,9 +85,11 @@ def test_the_examples_of_docstrings(path):
 def test_the_reference_has_every_public_name():
     text = (ROOT / "docs" / "api.rst").read_text()
     documented = set(re.findall(r"^\.\. auto\w+:: (?:numbaconv\.)?([\w.]+)", text, re.MULTILINE))
-    public = {*nc.__all__, *(f"grad.{name}" for name in nc.grad.__all__)}
+    pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
+    device = importlib.import_module("numbaconv.cuda.device")
+    public = {*nc.__all__, *(f"grad.{name}" for name in nc.grad.__all__), *(f"cuda.device.{name}" for name in device.__all__)}
     assert public - documented == set()
-    assert documented - public == {"dispatch.Explanation"}  # what explain returns
+    assert documented - public == {"dispatch.Explanation", "cuda.device"}  # what explain returns, and a module
 
 
 def test_every_environment_variable_is_documented():
