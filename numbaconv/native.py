@@ -51,12 +51,12 @@ class NativeFunction:
 
     @property
     def ctypes(self) -> Any:
-        """It as a function of :mod:`ctypes`, which releases the GIL and takes addresses."""
+        """It as a function of ``ctypes``, which releases the GIL and takes addresses."""
         return ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * self._count)(self.address)
 
     @property
     def capsule(self) -> Any:
-        """It as a ``PyCapsule`` whose name is :attr:`signature`, as ``scipy.LowLevelCallable`` and Cython take one.
+        """It as a ``PyCapsule`` whose name is :attr:`NativeFunction.signature`, as ``scipy.LowLevelCallable`` and Cython take one.
 
         It is of use as long as this object lives.
         """
