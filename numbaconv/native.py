@@ -56,7 +56,7 @@ class NativeFunction:
 
     @property
     def capsule(self) -> Any:
-        """It as a ``PyCapsule`` whose name is :attr:`NativeFunction.signature`, as ``scipy.LowLevelCallable`` and Cython take one.
+        """It as a ``PyCapsule`` whose name is the signature, as ``scipy.LowLevelCallable`` and Cython take one.
 
         It is of use as long as this object lives.
         """
