@@ -69,17 +69,23 @@ def typed_as(typing_context: Any, array: Any, like: Any) -> Any:
 def aligned(typing_context: Any, count: Any, like: Any) -> Any:
     """``np.empty(count, like.dtype)`` that begins on a cache line: vectors across two lines cost double.
 
-    With NumPy's own Numba compiles three more functions for each dtype.
+    With NumPy's own Numba compiles three more functions for each dtype. Nothing is allocated for no elements.
     """
     result = types.Array(like.dtype, 1, "C")
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         word = ir.IntType(64)
         size = word(context.get_abi_sizeof(context.get_data_type(like.dtype)))
-        memory = context.nrt.meminfo_alloc_aligned(builder, builder.mul(args[0], size), ir.IntType(32)(64))
         view = context.make_array(result)(context, builder)
+        owner = cgutils.alloca_once_value(builder, cgutils.get_null_value(cgutils.voidptr_t))
+        data = cgutils.alloca_once_value(builder, cgutils.get_null_value(view.data.type))
+        with builder.if_then(builder.icmp_unsigned("!=", args[0], word(0))):
+            allocated = context.nrt.meminfo_alloc_aligned(builder, builder.mul(args[0], size), ir.IntType(32)(64))
+            builder.store(allocated, owner)
+            builder.store(builder.bitcast(context.nrt.meminfo_data(builder, allocated), view.data.type), data)
+        memory = builder.load(owner)
         context.populate_array(
-            view, data=builder.bitcast(context.nrt.meminfo_data(builder, memory), view.data.type),
+            view, data=builder.load(data),
             shape=cgutils.pack_array(builder, [args[0]]), strides=cgutils.pack_array(builder, [size]), itemsize=size,
             meminfo=memory,
         )  # fmt: skip
