@@ -17,6 +17,7 @@ __all__ = [
     "as_contiguous",
     "attempt",
     "copy_bytes",
+    "element",
     "invoke",
     "keep",
     "shaped",
@@ -224,6 +225,17 @@ def attempt(typing_context: Any, address: Any, arguments: Any, failed: Any) -> A
         return context.get_dummy_value()
 
     return types.void(types.int64, arguments, types.int64), codegen
+
+
+@intrinsic
+def element(typing_context: Any, address: Any, like: Any) -> Any:
+    """The element at an address, of the dtype of `like`: an index may be negative, which Numba's own test one by one."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.get_data_type(like.dtype).as_pointer()
+        return context.unpack_value(builder, like.dtype, builder.inttoptr(args[0], kind))
+
+    return like.dtype(types.int64, like), codegen
 
 
 @intrinsic

@@ -18,7 +18,7 @@ from numbaconv.cpu.blocks import MODES, inside, source
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import load, round_to
 from numbaconv.cpu.frame import arguments
-from numbaconv.cpu.intrinsics import aligned, apply, as_contiguous, keep, shaped, unowned, zeroed
+from numbaconv.cpu.intrinsics import address_of, aligned, apply, as_contiguous, element, keep, shaped, unowned, zeroed
 from numbaconv.cpu.jit import contiguous, inner, strided
 from numbaconv.cpu.kernel import Kernel
 from numbaconv.cpu.plan import record, record_type
@@ -121,21 +121,24 @@ def add_row(sums, row, weight, t):
 def sum_each(sums, image, weight, d, h, w, out_h, out_w, g):
     """The same for all taps, one sum after the other: the definition, for where to gather a line takes longer than to use it."""
     ins, size_d, size_h, size_w = image.shape
+    plane, depth, row, column = image.strides
     for i in range(sums.shape[1]):
+        z0, y0, x0 = d * g.stride_d - g.low_d, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
         for o in range(sums.shape[0]):
-            a, t = sums[o, i], 0
+            a, factor = sums[o, i], address_of(weight) + o * weight.strides[0]
             for c in range(ins):
                 for kd in range(g.kernel_d):
-                    z = source(d * g.stride_d + kd * g.dilation_d - g.low_d, size_d, g.mode)
+                    z = source(z0 + kd * g.dilation_d, size_d, g.mode)
                     for kh in range(g.kernel_h):
-                        y = source(h * g.stride_h + kh * g.dilation_h - g.low_h, size_h, g.mode)
+                        y = source(y0 + kh * g.dilation_h, size_h, g.mode)
+                        line = address_of(image) + c * plane + z * depth + y * row
                         for kw in range(g.kernel_w):
-                            x = source(w * g.stride_w + kw * g.dilation_w - g.low_w, size_w, g.mode)
+                            x = source(x0 + kw * g.dilation_w, size_w, g.mode)
                             value = sums.dtype.type(0)
                             if z >= 0 and y >= 0 and x >= 0:
-                                value = sums.dtype.type(load(image[c, z, y, x]))
-                            a += weight[o, t] * value
-                            t += 1
+                                value = sums.dtype.type(load(element(line + x * column, image)))
+                            a += element(factor, weight) * value
+                            factor += weight.itemsize
             sums[o, i] = a
         w += 1
         if w == out_w:
