@@ -138,7 +138,10 @@ for algorithm, problems in PROBLEMS.items():
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the features are those of x86-64")
-@pytest.mark.parametrize(("features", "width"), [("+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2", 32), ("+sse2,+sse4.2", 16)])
+@pytest.mark.parametrize(
+    ("features", "width"),
+    [("+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2", 32), pytest.param("+sse2,+sse4.2", 16, marks=pytest.mark.slow)],
+)
 def test_lesser_machines(features, width, tmp_path):
     """Instructions of AVX2, and of none of the two; direct sums of products of these small integers are exact on all."""
     settings = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": tmp_path}
