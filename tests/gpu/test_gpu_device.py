@@ -9,6 +9,7 @@ import pytest
 from helpers import random_array
 from numba import cuda, float32
 
+pytestmark = pytest.mark.gpu
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fused_cuda_kernel.py"
 PROBLEMS = [((5, 37, 53), (7, 5, 3, 3), 1, 1), ((16, 64, 64), (70, 16, 3, 3), 1, 1), ((3, 45, 31), (9, 3, 5, 5), 2, 2)]
 
