@@ -23,7 +23,18 @@ def into(x, w, out):
     return nc.conv2d(x, w, out=out)
 
 
+@njit
+def worded(x, w):
+    return nc.conv2d(x, w, padding_mode="later")
+
+
+@njit
+def named(x, w):
+    return nc.conv2d(x, w, activation="@relu")
+
+
 WRONG = [
+    (worded, (X, W)), (named, (X, W)),
     (conv2d, (X[:, :3].copy(), W, B, 1, 0, 1)), (conv2d, (X, W, B[:5].copy(), 1, 0, 1)), (conv2d, (X, W, B, 0, 0, 1)),
     (conv2d, (X, W, B, 1, -5, 1)), (conv2d, (X, W, B, 1, 0, 3)), (conv2d, (X, W, B, (1, 1, 1), 0, 1)),
     (conv2d, (X[0, 0].copy(), W, B, 1, 0, 1)), (conv2d, (X[:, :, :2].copy(), W, B, 1, 0, 1)), (conv2d, (X, W, B, 1, 2**62, 1)),

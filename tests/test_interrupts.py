@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 
 import pytest
 from helpers import run_python
@@ -80,3 +81,26 @@ def test_a_compilation(tmp_path):
 @pytest.mark.parametrize("seed", range(2, 32))
 def test_many_compilations(seed, tmp_path):
     compile_interrupted(seed, tmp_path)
+
+
+WAITING = """
+import os, signal, sys, time
+from numbaconv.cpu.interrupts import uninterrupted
+signal.signal(signal.SIGINT, signal.default_int_handler)
+steps = []
+try:
+    with uninterrupted(), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        steps.append("compiled")
+    steps.append("lost")
+except KeyboardInterrupt:
+    steps.append("raised")
+assert steps == ["compiled", "raised"], steps
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="os.kill ends a process there")
+def test_an_interrupt_waits_for_the_compiler():
+    run_python(WAITING)

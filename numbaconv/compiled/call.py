@@ -18,16 +18,19 @@ from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from numbaconv.compiled.request import ArrayType, Request
-from numbaconv.compiled.typed import later
+from numbaconv.compiled.request import ArrayType, Request, later
+from numbaconv.cpu import program
 from numbaconv.table import NEXT
 
-__all__ = ["NBYTES", "PROGRAM", "RUNNER", "SHAPE", "CompiledCall", "calling", "result_type"]
+__all__ = ["HEAD", "NBYTES", "PLACES", "PROGRAM", "RUNNER", "SHAPE", "calling", "result_type"]
 
 # Words of a node, behind the address of the next; behind the shape are the strides, and what it is found by.
 RUNNER, PROGRAM, NBYTES, SHAPE = range(1, 5)
-OPERANDS = {"input": 1, "weight": 2, "bias": 4, "residual": 5}  # words of a block (numbaconv.cpu.program)
-RESULT, HEAD = 3, 7
+# Words of a block, for arrays by what they are; what a call is found by is behind them.
+PLACES = {
+    "input": program.INPUT, "weight": program.WEIGHT, "bias": program.BIAS, "residual": program.RESIDUAL, "out": program.RESULT,
+}  # fmt: skip
+HEAD = program.OPERANDS
 WORD, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 SLOW = "numbaconv.compiled.resolve"
 
@@ -48,7 +51,7 @@ def calling(request: Request, arrays: Sequence[str], numbers: Sequence[str]) -> 
     @intrinsic
     def call(typing_context: Any, callee: Any, operands: Any, ints: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            code = CompiledCall(context, builder, request)
+            code = _Call(context, builder, request)
             table, address = (code.own_table(), WORD(0)) if callee == types.none else cgutils.unpack_tuple(builder, args[0])
             given = zip(operands, cgutils.unpack_tuple(builder, args[1]), strict=True)
             options = zip(ints, cgutils.unpack_tuple(builder, args[2]), strict=True)
@@ -61,7 +64,7 @@ def calling(request: Request, arrays: Sequence[str], numbers: Sequence[str]) -> 
     return call
 
 
-class CompiledCall:
+class _Call:
     """The code of one call as it grows."""
 
     def __init__(self, context: Any, builder: Any, request: Request) -> None:
@@ -76,24 +79,18 @@ class CompiledCall:
         for number in range(HEAD):
             self._put(block, number, WORD(0))
         for name, (_, array) in given.items():
-            if name in OPERANDS:
-                self._put(block, OPERANDS[name], builder.ptrtoint(array.data, WORD))
-        if "out" in given:
-            self._put(block, RESULT, builder.ptrtoint(given["out"][1].data, WORD))
+            self._put(block, PLACES[name], builder.ptrtoint(array.data, WORD))
         for number, value in enumerate(key):
             self._put(block, HEAD + number, value)
 
         node = self._find(table, callee, block, key, result.ndim)
         if "out" in given:
-            array = given["out"][1]
-        else:
-            array = self._allocate(node, result)
-            self._put(block, RESULT, builder.ptrtoint(array.data, WORD))
-        self._compute(node, callee, block, array if "out" not in given else None, result)
-        typ = given["out"][0] if "out" in given else result
-        if "out" in given:
-            return impl_ret_borrowed(self._context, builder, typ, operands["out"][1])
-        return impl_ret_new_ref(self._context, builder, typ, array._getvalue())
+            self._compute(node, callee, block)
+            return impl_ret_borrowed(self._context, builder, *operands["out"])
+        new = self._allocate(node, result)
+        self._put(block, program.RESULT, builder.ptrtoint(new.data, WORD))
+        self._compute(node, callee, block, lambda: self._context.nrt.decref(builder, result, new._getvalue()))
+        return impl_ret_new_ref(self._context, builder, result, new._getvalue())
 
     # ------------------------------------------------------------ what it is found by
 
@@ -171,7 +168,7 @@ class CompiledCall:
         )  # fmt: skip
         return array
 
-    def _compute(self, node: Any, callee: Any, block: Any, new: Any, typ: types.Array) -> None:
+    def _compute(self, node: Any, callee: Any, block: Any, clean: Callable[[], None] = lambda: None) -> None:
         """Run the program, or have Python compute."""
         context, builder = self._context, self._builder
         left = cgutils.alloca_once_value(builder, WORD(1))
@@ -182,15 +179,11 @@ class CompiledCall:
             given = [self._word(node, PROGRAM), builder.ptrtoint(block, WORD)]
             status, answer = context.call_conv.call_function(builder, function, types.int64, words, given)
             with builder.if_then(status.is_error, likely=False):
-                self._drop(new, typ)
+                clean()
                 context.call_conv.return_status_propagate(builder, status)
             builder.store(answer, left)
         with builder.if_then(builder.icmp_unsigned("!=", builder.load(left), WORD(0)), likely=False):
-            self._python("compute", node, callee, block, lambda: self._drop(new, typ))
-
-    def _drop(self, new: Any, typ: types.Array) -> None:
-        if new is not None:
-            self._context.nrt.decref(self._builder, typ, new._getvalue())
+            self._python("compute", node, callee, block, clean)
 
     # ------------------------------------------------------------ Python
 

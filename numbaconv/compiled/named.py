@@ -8,7 +8,7 @@ from numba.core.dispatcher import Dispatcher
 
 __all__ = ["function_of", "is_name", "name_of"]
 
-_MARK = "@"
+_MARK = "\0function "  # no name of an activation
 _functions: dict[str, Dispatcher] = {}
 
 

@@ -17,10 +17,9 @@ import numpy as np
 
 from numbaconv.compiled.named import function_of, is_name
 
-__all__ = ["LATER", "NAMES", "ArrayType", "Request", "array_at"]
+__all__ = ["LATER", "ArrayType", "Request", "array_at", "later"]
 
-NAMES = ("input", "weight", "residual", "bias", "out")
-LATER = "later"  # in the place of an int that is known when the call runs
+LATER = "\0later"  # in the place of an int that is known when the call runs: a word that is no option
 
 
 @cache
@@ -53,7 +52,7 @@ class Request:
     function
         The name of what is called; of a prepared operator, ``"prepared"``.
     arrays
-        Types by what the operands are in a convolution (:data:`NAMES`), for those that there are.
+        Types by what the operands are in a convolution ("input", "weight", "bias", "residual", "out"), for those that there are.
     options
         Values by name, with :data:`LATER` in the place of ints.
     result
@@ -101,7 +100,7 @@ class Request:
     def words(self) -> int:
         """How many words a call is looked up by: its number, shapes and strides, and ints."""
         return (
-            1 + sum(typ.words for typ in self.arrays.values()) + sum(1 for value in self.options.values() for _ in _later(value))
+            1 + sum(typ.words for typ in self.arrays.values()) + sum(1 for value in self.options.values() for _ in later(value))
         )
 
     def views(self, addresses: Mapping[str, int], words: Sequence[int]) -> dict[str, np.ndarray]:
@@ -133,12 +132,13 @@ class _Memory:
         }  # fmt: skip
 
 
-def _later(value: Any) -> Iterator[None]:
-    if value == LATER and isinstance(value, str):
-        yield None
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _later(item)
+def later(value: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
+    """Yield where in a value the ints are that are known later."""
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from later(item, (*path, i))
+    elif isinstance(value, str) and value == LATER:
+        yield path
 
 
 def _filled(value: Any, ints: Iterator[int]) -> Any:

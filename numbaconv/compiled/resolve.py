@@ -14,7 +14,7 @@ from numbaconv import arrays, execute
 from numbaconv.algorithm import Operands
 from numbaconv.backend import choose
 from numbaconv.bound import Bindable, Planned
-from numbaconv.compiled.call import HEAD, NBYTES, PROGRAM, RUNNER, SHAPE
+from numbaconv.compiled.call import HEAD, NBYTES, PLACES, PROGRAM, RUNNER, SHAPE
 from numbaconv.compiled.request import Request, array_at
 from numbaconv.corr2d import AXES, check
 from numbaconv.cpu import program
@@ -26,10 +26,6 @@ from numbaconv.prepared import Prepared, owned
 from numbaconv.table import Table
 
 __all__ = ["compute", "resolve"]
-
-PLACES = {
-    "input": program.INPUT, "weight": program.WEIGHT, "bias": program.BIAS, "residual": program.RESIDUAL, "out": program.RESULT,
-}  # fmt: skip
 
 NOWHERE = program.NOTHING, 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numbaconv import activation, dtypes
 from numbaconv.compiled.named import is_name, name_of
 from numbaconv.compiled.request import LATER, ArrayType
 
-__all__ = ["array_type", "backend_name", "given", "later", "options", "result_dtype"]
+__all__ = ["array_type", "backend_name", "given", "options", "result_dtype"]
 
 WORDS = ("padding_mode", "layout", "algorithm", "precision")
 
@@ -89,15 +89,6 @@ def _dtype(value: Any) -> str:
     if isinstance(value, (types.NumberClass, types.DType)):
         return as_dtype(value.dtype).name
     raise refused("out_dtype", value, "a dtype like np.float32, or a literal str")
-
-
-def later(value: Any, path: tuple[int, ...] = ()) -> Iterator[tuple[int, ...]]:
-    """Yield where in a value the ints are that are known later."""
-    if isinstance(value, tuple):
-        for i, item in enumerate(value):
-            yield from later(item, (*path, i))
-    elif isinstance(value, str) and value == LATER:
-        yield path
 
 
 def result_dtype(arrays: Mapping[str, ArrayType], out_dtype: Any, fused: Any) -> np.dtype:

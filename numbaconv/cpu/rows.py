@@ -39,7 +39,7 @@ SERIAL = 20_000  # products below which waking a second thread costs more than i
 def gather_line(row, line, first, step, mode):
     """row[i] = line[first + i * step], padded."""
     size = line.shape[0]
-    if step == 1:  # a division takes as long as a dozen elements
+    if step == 1:  # no division
         low, high = inside(first, row.shape[0], size)
     else:
         low = min(row.shape[0], max(0, -(first // step)))
@@ -118,6 +118,25 @@ def add_row(sums, row, weight, t):
 
 
 @inner
+def sum_bundles(sums, image, weight, d, h, w, out_h, out_w, g):
+    """sums[o, i] += sum over the taps of weight[o, t] * what the i-th position from (d, h, w) on reads, bundle by bundle."""
+    gathered = aligned(TAPS * sums.shape[1], weight)
+    rows = unowned(shaped(gathered, (TAPS, sums.shape[1])))
+    t = 0
+    for c in range(image.shape[0]):
+        for kd in range(g.kernel_d):
+            for kh in range(g.kernel_h):
+                for kw in range(g.kernel_w):
+                    gather(rows[t % TAPS], image[c], d, h, w, kd, kh, kw, out_h, out_w, g)
+                    t += 1
+                    if t % TAPS == 0:
+                        add_bundle(sums, rows, weight, t - TAPS)
+    for k in range(t % TAPS):
+        add_row(sums, rows[k], weight, t - t % TAPS + k)
+    keep(gathered)
+
+
+@inner
 def sum_each(sums, image, weight, d, h, w, out_h, out_w, g):
     """The same for all taps, one sum after the other: the definition, for where to gather a line takes longer than to use it."""
     ins, size_d, size_h, size_w = image.shape
@@ -180,7 +199,6 @@ def task(number, frame):
     g = plan[0]
     groups, outs = weight.shape[:2]
     out_d, out_h, out_w = output.shape[3:]
-    ins, kds, khs, kws = input.shape[2], g.kernel_d, g.kernel_h, g.kernel_w
     positions = out_d * out_h * out_w
     blocks = -(-positions // g.block)
 
@@ -191,25 +209,14 @@ def task(number, frame):
 
     d, h, w = p0 // out_w // out_h, p0 // out_w % out_h, p0 % out_w
     count = min(g.block, positions - p0)
-    gathered, summed = aligned(TAPS * count, weight), zeroed(aligned((o1 - o0) * count, weight))
-    rows, sums = unowned(shaped(gathered, (TAPS, count))), unowned(shaped(summed, (o1 - o0, count)))
+    summed = zeroed(aligned((o1 - o0) * count, weight))
+    sums = unowned(shaped(summed, (o1 - o0, count)))
     weight = weight[group, o0:o1]
-    few = (o1 - o0) * min(count, out_w) <= FEW
-    t = 0
-    for c in range(0 if few else ins):
-        for kd in range(kds):
-            for kh in range(khs):
-                for kw in range(kws):
-                    gather(rows[t % TAPS], input[n, group, c], d, h, w, kd, kh, kw, out_h, out_w, g)
-                    t += 1
-                    if t % TAPS == 0:
-                        add_bundle(sums, rows, weight, t - TAPS)
-    for k in range(t % TAPS):
-        add_row(sums, rows[k], weight, t - t % TAPS + k)
-    if few:
+    if (o1 - o0) * min(count, out_w) <= FEW:
         sum_each(sums, input[n, group], weight, d, h, w, out_h, out_w, g)
+    else:
+        sum_bundles(sums, input[n, group], weight, d, h, w, out_h, out_w, g)
     store(output[n, group, o0:o1], residual[n, group, o0:o1], has_residual, sums, bias[group, o0:o1], activation, d, h, w)
-    keep(gathered)
     keep(summed)
 
 
