@@ -1,4 +1,4 @@
-"""The problems that every algorithm is held against, on every backend."""
+"""The problems that every algorithm is held against, on every backend, and those for the kernels of tensor cores."""
 
 from helpers import case
 
@@ -73,3 +73,26 @@ PADDED = [
     case((1, 2, 3, 1200), (2, 2, 2, 9), padding=((0, 1), (1500, 4)), stride=(1, 2)),
 ]
 MANY = case((2, 6, 9, 10), (4, 3, 3, 3), groups=2, padding=((1, 2), (0, 1)), stride=(1, 2), bias=True, residual=True)
+TENSOR_GRID = [
+    case((1, 2, 3, 4), (3, 2, 2, 2)),
+    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=1),  # parts of several taps in a step, and a part that is not full
+    case((2, 6, 5, 4), (4, 3, 3, 2), groups=2, stride=2, padding=((1, 0), (2, 1)), residual=True, activation="relu"),
+    case((1, 3, 4, 16), (18, 16, 1, 2), layout="NHWC", bias=True),  # in place; more channels than a block has
+    case((1, 3, 7, 8), (2, 8, 2, 3), layout="NHWC", dilation=(1, 2), padding=2, padding_mode="reflect"),
+    case((1, 40, 2, 3), (2, 40, 1, 1)),  # more steps than are under way
+]
+WARPGROUP_GRID = [
+    *TENSOR_GRID[:5],
+    case((1, 40, 2, 3), (17, 40, 3, 3), padding=1),  # more steps than are under way, and columns than a block has
+    case((3, 8, 5, 6), (2, 8, 1, 1), bias=True),  # more pixels than a block has
+]
+TMA_GRID = [
+    TENSOR_GRID[0],
+    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=((2, 1), (1, 3))),
+    case((2, 6, 7, 9), (4, 6, 3, 2), stride=(3, 2), padding=((1, 0), (2, 1)), residual=True, activation="relu"),
+    case((3, 5, 6, 8), (18, 8, 2, 3), layout="NHWC", dilation=(3, 2), padding=(1, 2)),  # in place; more channels than a block has
+    case((1, 66, 3, 4), (3, 66, 2, 2), padding=1),  # two steps a tap, the second not full; more than are under way
+    case((2, 3, 1, 40), (2, 3, 1, 3), padding=(0, 2), bias=True),
+    case((1, 4, 17, 21), (2, 4, 2, 2), stride=(2, 2), dilation=(2, 3), padding=((1, 2), (3, 1))),  # tiles that begin anywhere
+    case((3, 8, 9, 9), (20, 8, 1, 1)),  # more tiles than blocks, in the simulator's small grid
+]

@@ -7,10 +7,8 @@ import numpy as np
 
 from emulator.parser import Operation
 
-DTYPES = {
-    "pred": np.bool_, "f16": np.float16, "f32": np.float32, "f64": np.float64,
-    **{f"{letter}{bits}": np.dtype(f"{kind}{bits // 8}").type for letter, kind in (("u", "u"), ("s", "i"), ("b", "u")) for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+DTYPES = {"pred": np.bool_, "f16": np.float16, "f32": np.float32, "f64": np.float64}
+DTYPES |= {f"{u}{bits}": np.dtype(f"{i}{bits // 8}").type for u, i in ("uu", "si", "bu") for bits in (8, 16, 32, 64)}
 COMPARISONS = {
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
     "lo": np.less, "ls": np.less_equal, "hi": np.greater, "hs": np.greater_equal,
@@ -88,7 +86,7 @@ def _saturated(function: Callable) -> Callable[[type, list[str]], Callable]:
 
 
 FUNCTIONS = {
-    "mov": _same(lambda a: a), "add": _saturated(np.add), "sub": _same(np.subtract), "neg": _same(np.negative), "abs": _same(np.abs),
+    "add": _saturated(np.add), "sub": _same(np.subtract), "neg": _same(np.negative), "abs": _same(np.abs),
     "min": _same(np.fmin), "max": _same(np.fmax), "and": _same(np.bitwise_and), "or": _same(np.bitwise_or),
     "xor": _same(np.bitwise_xor), "not": _not, "div": _divided, "rem": _remainder, "fma": _fused, "bfi": _bit_field_insert,
     "clz": _count_zeros, "ex2": _same(np.exp2), "lg2": _same(np.log2), "rcp": _same(np.reciprocal), "sqrt": _same(np.sqrt),
@@ -163,8 +161,8 @@ def _cvt(name: str, modifiers: list[str], kind: type) -> Meaning:
         least, most = np.iinfo(result).min, np.iinfo(result).max
 
         def compute(a: np.ndarray) -> np.ndarray:
-            whole = rounding(np.where(np.isnan(a), 0, a).astype(np.longdouble))
-            return np.where(whole >= most, result(most), np.where(whole <= least, result(least), whole.clip(least, most).astype(result)))
+            whole = rounding(np.where(np.isnan(a), 0, a).astype(np.longdouble))  # which has all digits of 64-bit integers
+            return whole.clip(least, most).astype(result)
 
         return Meaning(result, (source,), compute)
     if rounding is not None and from_float:

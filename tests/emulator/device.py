@@ -1,4 +1,4 @@
-"""A GPU that is not there, and its driver: what numbaconv asks of both, for a test."""
+"""A GPU that is not there, with its driver and Numba's arrays: what numbaconv asks of them, for a test."""
 
 import ctypes
 from contextlib import contextmanager
@@ -6,90 +6,94 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda.bindings.driver import CUstreamCaptureStatus
+from cuda.bindings.driver import CUresult, CUstreamCaptureStatus
 
-from emulator.block import Block, Code
+from emulator import moves, warps  # noqa: F401  (instructions)
+from emulator.block import Block
+from emulator.code import Code
 from emulator.memory import Arena
 from emulator.parser import parse
 
-ARENA = Arena(2**25)
+ARENA = Arena(2**27)
+SEEN_BY = ("shape", "typestr", "data")
 _codes: dict = {}
 
 
 class Array:
-    """A device array of a library of its own; its elements are in the arena."""
+    """What stands for Numba's device arrays; its elements are in the arena."""
+
+    stream = 0
 
     def __init__(self, data: np.ndarray) -> None:
-        self.data = data
-
-    @classmethod
-    def holding(cls, values: np.ndarray) -> "Array":
-        """Return an array with a copy of values, in their memory order."""
-        order = sorted(range(values.ndim), key=lambda axis: -abs(values.strides[axis]))
-        stored = ARENA.empty([values.shape[axis] for axis in order], values.dtype)
-        stored[...] = values.transpose(order)
-        return cls(stored.transpose(np.argsort(order)))
+        self.data, self.shape, self.dtype, self.size = data, data.shape, data.dtype, data.size
 
     @property
     def __cuda_array_interface__(self) -> dict:
         interface = self.data.__array_interface__
-        return {"version": 3, "strides": self.data.strides, **{f: interface[f] for f in ("shape", "typestr", "data")}}
+        return {"version": 3, "strides": self.data.strides, **{field: interface[field] for field in SEEN_BY}}
 
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
+    def copy_to_host(self, stream=0) -> np.ndarray:
+        return self.data.copy(order="K")
 
-    @property
-    def size(self) -> int:
-        return self.data.size
+    def copy_to_device(self, values, stream=0) -> None:
+        self.data[...] = values.data if isinstance(values, Array) else values
+
+    def view(self, dtype) -> "Array":
+        return Array(self.data.view(dtype))
+
+    def bind(self, stream=0) -> "Array":
+        return self
 
 
-class Library:
-    """What :mod:`numbaconv.cuda.foreign` asks of it."""
+def device_array(shape, dtype=np.float64, stream=0) -> Array:
+    return Array(ARENA.empty(shape, dtype))
 
-    def empty(self, shape, dtype, like, stream) -> Array:
-        return Array(ARENA.empty(shape, dtype))
 
-    def restride(self, array, view) -> Array:
-        return Array(np.lib.stride_tricks.as_strided(array.data, view.shape, view.strides))
+def to_device(values, stream=0) -> Array:
+    """Copy to the device, in Fortran order what is in Fortran order, as Numba does."""
+    values = np.asarray(values)
+    order = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
+    stored = ARENA.empty(values.shape[::-1] if order == "F" else values.shape, values.dtype)
+    stored = stored.T if order == "F" else stored
+    stored[...] = values
+    return Array(stored)
 
-    def stream(self, array) -> int:
-        return 0
 
-    def device(self, array) -> int:
-        return 0
-
-    def look(self, array):
-        data = array.data
-        return data.ctypes.data, (data.shape, data.strides, data.dtype.str, data.dtype.name)
+def as_cuda_array(given) -> Array:
+    interface = given.__cuda_array_interface__
+    fields = {"version": 3, **{field: interface[field] for field in (*SEEN_BY, "strides")}}
+    return Array(np.asarray(SimpleNamespace(__array_interface__=fields, owner=given)))
 
 
 class Driver:
-    """What launches call; a handle is a kernel's :class:`Code`."""
+    """What calls ask of the driver. A kernel's handle is its :class:`Code`; ``launched`` are the names of those that ran."""
 
     def __init__(self) -> None:
-        self.launches: list[str] = []
+        self.launched: list[str] = []
 
     def cuCtxGetDevice(self):
-        return 0, 0
+        return CUresult.CUDA_SUCCESS, 0
+
+    def cuPointerGetAttribute(self, attribute, address):
+        return CUresult.CUDA_SUCCESS, 0
 
     def cuStreamIsCapturing(self, stream):
-        return 0, CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
+        return CUresult.CUDA_SUCCESS, CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE
 
     def cuThreadExchangeStreamCaptureMode(self, mode):
-        return 0, mode
+        return CUresult.CUDA_SUCCESS, mode
 
     def cuLaunchKernel(self, handle, *numbers):
-        *shape, shared, stream, pointers, _ = numbers
+        *shape, shared, _, pointers, _ = numbers
         grid, block = tuple(shape[:3]), tuple(shape[3:])
         addresses = (ctypes.c_uint64 * len(handle.parameters)).from_address(pointers)
         words = [ctypes.c_int64.from_address(address).value for address in addresses]
-        self.launches.append(handle.name)
+        self.launched.append(handle.name)
         with np.errstate(all="ignore"):
             for number in range(int(np.prod(grid))):
                 index = number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])
                 Block(handle, block, index, grid, words, shared, ARENA).run()
-        return (0,)
+        return (CUresult.CUDA_SUCCESS,)
 
 
 def code_of(function, signature, capability) -> Code:
@@ -100,47 +104,48 @@ def code_of(function, signature, capability) -> Code:
     if key not in _codes:
         target = (*capability, "a") if capability == (9, 0) else capability
         text, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
-        _codes[key] = Code(parse(text))
-        _codes[key].name = function.__name__
+        _codes[key] = Code(parse(text), function.__name__)
     return _codes[key]
 
 
 @contextmanager
 def emulated(capability):
-    """Give numbaconv a GPU of a compute capability."""
-    from numba import cuda
-
+    """Give numbaconv a GPU of a compute capability; yield its driver."""
     from numbaconv import execute
-    from numbaconv.cuda import foreign, launch, recording, tensor_map
+    from numbaconv.cuda import launch, recording, tensor_map
     from numbaconv.cuda.target import why_unavailable
 
-    driver = Driver()
-    current = SimpleNamespace(compute_capability=capability, id=0)
+    def forget():
+        why_unavailable.cache_clear()
+        execute.forget()
+        recording._buffers.clear()
+        ARENA.free_all()
 
     def load(one, device):
         return code_of(one._function, launch.signature(one.args), capability)
 
     def encoded(form, address):
+        last = address + sum((n - 1) * s for n, s in zip(form.sizes[1:], form.strides, strict=True))
+        ARENA.indices(np.array([address, last]), 16, f"{form}")
         tensor_map._described.append((form, address))
         return (len(tensor_map._described) - 1,) + (0,) * (tensor_map.WORDS - 1)
 
+    driver = Driver()
+    gpu = SimpleNamespace(compute_capability=capability, id=0)
+    stream = SimpleNamespace(synchronize=lambda: None)
+    numba = {
+        "get_current_device": lambda: gpu, "is_available": lambda: True, "default_stream": lambda: stream,
+        "synchronize": lambda: None, "device_array": device_array, "to_device": to_device, "as_cuda_array": as_cuda_array,
+    }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("numba.cuda.get_current_device", lambda: current)
-        patch.setattr("numba.cuda.is_available", lambda: True)
-        patch.setattr("numba.cuda.device_array", lambda shape, dtype, stream=0: Array(ARENA.empty(shape, dtype)))
-        for name in ("cuLaunchKernel", "cuCtxGetDevice", "cuStreamIsCapturing", "cuThreadExchangeStreamCaptureMode"):
+        for name, value in numba.items():
+            patch.setattr(f"numba.cuda.{name}", value)
+        for name in (one for one in dir(driver) if one.startswith("cu")):
             patch.setattr(f"cuda.bindings.driver.{name}", getattr(driver, name))
         patch.setattr(launch.Launch, "_load", load)
         patch.setattr(launch, "encoded", encoded)
-        patch.setitem(foreign._FAMILIES, "emulator", Library())
-        patch.setitem(foreign._BY_TYPE, type(None), Library())
-        why_unavailable.cache_clear()
-        execute.forget()
-        recording._buffers.clear()
-        ARENA.free_all()
+        forget()
         try:
             yield driver
         finally:
-            why_unavailable.cache_clear()
-            execute.forget()
-            recording._buffers.clear()
+            forget()

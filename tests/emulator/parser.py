@@ -33,7 +33,7 @@ class Constant(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A kernel: operations, where labels are, registers' widths in bits, its parameters, and shared arrays with align and size."""
+    """A kernel: operations, where labels are, the bits of registers, parameters, and shared arrays with alignment and size."""
 
     operations: list[Operation]
     labels: dict[str, int]

@@ -1,10 +1,8 @@
-"""Instructions of whole warps and warpgroups, by the tables of the PTX ISA and not by those that the kernels are made of."""
-
-import re
+"""The products of whole warps, by the tables of the PTX ISA and not by those that the kernels are made of."""
 
 import numpy as np
 
-WARP, WARPGROUP = 32, 128
+WARP, WARPGROUP, M = 32, 128, 64
 LANE = np.arange(WARP)
 ROW, COLUMN = LANE // 4, LANE % 4  # "groupID" and "threadID_in_group"
 
@@ -25,34 +23,30 @@ def mma(kind: str, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     each = 1 if kind == "tf32" else 2
     k = 8 * each
     left, right = np.zeros((len(a), 16, k)), np.zeros((len(a), k, 8))
-    for i in range(4):
-        for e in range(each):
+    for e in range(each):
+        for i in range(4):
             left[:, ROW + 8 * (i % 2), each * COLUMN + e + 4 * each * (i // 2)] = numbers(a[:, i], kind)[..., e]
-    for i in range(2):
-        for e in range(each):
+        for i in range(2):
             right[:, each * COLUMN + e + 4 * each * i, ROW] = numbers(b[:, i], kind)[..., e]
     product = left @ right
     sums = [product[:, ROW + 8 * (i // 2), 2 * COLUMN + i % 2] + c[:, i] for i in range(4)]
     return np.stack(sums, 1).astype(np.float32)
 
 
-def wgmma(shape: str, kind: str, shared: np.ndarray, a: int, b: int, sums: np.ndarray) -> np.ndarray:
-    """wgmma.mma_async of two matrices that descriptors say to lie in shared memory, K-major; sums are (n / 2, 128)."""
-    n, words = int(re.fullmatch(r"m64n(\d+)k\d+", shape)[1]), 8
-    left, right = (numbers(_matrix(shared, int(one), rows, words), kind).reshape(rows, -1) for one, rows in ((a, 64), (b, n)))
-    product = left @ right.T
-    thread = np.arange(WARPGROUP)
-    row, column = 16 * (thread // WARP) + thread % WARP // 4, 2 * (thread % 4)
-    added = [product[row + 8 * (i // 2 % 2), column + 8 * (i // 4) + i % 2] for i in range(n // 2)]
-    return (np.stack(added) + sums).astype(np.float32)
-
-
-def _matrix(shared: np.ndarray, descriptor: int, rows: int, words: int) -> np.ndarray:
-    """What a descriptor of "Matrix descriptor format" describes, for the swizzle of 128 bytes: 8 rows follow 8 rows by a stride."""
+def matrix(descriptor: int, rows: int) -> np.ndarray:
+    """The words of 32 bytes of rows, by "Matrix descriptor format", K-major with the swizzle of 128 bytes."""
     start, stride = (descriptor & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
     assert descriptor >> 62 == 1, "the swizzle of 128 bytes"
-    assert descriptor >> 49 & 7 == 0, "the swizzle begins with the first row"
-    r, w = np.mgrid[:rows, :words]
-    address = start + r // 8 * stride + r % 8 * 128 + 4 * w
-    address ^= (address >> 7 & 7) << 4
-    return shared.view(np.uint32)[address // 4]
+    assert descriptor >> 49 & 7 == 0, "its pattern begins with the first row"
+    row, word = np.mgrid[:rows, :8]
+    address = start + row // 8 * stride + row % 8 * 128 + 4 * word
+    return (address ^ (address >> 7 & 7) << 4) // 4
+
+
+def wgmma(kind: str, a: np.ndarray, b: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """wgmma.mma_async of matrices' words, (64, 8) and (n, 8); sums are (n / 2, 128)."""
+    left, right = (numbers(words, kind).reshape(len(words), -1) for words in (a, b))
+    product, thread, i = left @ right.T, np.arange(WARPGROUP), np.arange(len(sums))[:, None]
+    rows = 16 * (thread // WARP) + thread % WARP // 4 + 8 * (i // 2 % 2)
+    columns = 2 * (thread % 4) + 8 * (i // 4) + i % 2
+    return (product[rows, columns] + sums).astype(np.float32)

@@ -1,7 +1,11 @@
-"""The tensor-core kernel under Numba's simulator, where PTX runs as what it means."""
+"""The tensor-core kernels under Numba's simulator, where PTX runs as what it means, in small tiles.
+
+``test_emulated.py`` runs them as they are on all of these problems.
+"""
 
 import numpy as np
 import pytest
+from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID
 from helpers import case, operands, oracle, random_array, why_not
 from numba import cuda
 
@@ -11,17 +15,14 @@ from numbaconv.cuda import tensor_gemm, tma_gemm, warpgroup_gemm
 from numbaconv.cuda.shadow import lend
 from numbaconv.cuda.splitting import Cut
 
-TENSOR_GRID = [
-    case((1, 2, 3, 4), (3, 2, 2, 2)),
-    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=1),  # parts of several taps in a step, and a part that is not full
-    case((2, 6, 5, 4), (4, 3, 3, 2), groups=2, stride=2, padding=((1, 0), (2, 1)), residual=True, activation="relu"),
-    case((1, 3, 4, 16), (18, 16, 1, 2), layout="NHWC", bias=True),  # in place; more channels than a block has
-    case((1, 3, 7, 8), (2, 8, 2, 3), layout="NHWC", dilation=(1, 2), padding=2, padding_mode="reflect"),
-    case((1, 40, 2, 3), (2, 40, 1, 1)),  # more steps than are under way
-]
-
-
 KINDS = [("float32", "tf32"), ("float16", "ieee"), ("bfloat16", "ieee"), ("float32", "bf16")]
+
+
+def some(problems, *usual):
+    """All problems; those that are not usually run are slow."""
+    slow = pytest.mark.slow
+    marked = [one if i in usual else pytest.param(one, marks=slow) for i, one in enumerate(problems)]
+    return pytest.mark.parametrize("case", marked, ids=str)
 
 
 def tensor_error(arrays, digits):
@@ -29,7 +30,7 @@ def tensor_error(arrays, digits):
     return 2.0 ** (1 - digits) + np.prod(arrays["weight"].shape[1:]) * np.finfo(np.float32).eps
 
 
-@pytest.mark.parametrize("case", TENSOR_GRID, ids=str)
+@some(TENSOR_GRID, 1, 3)
 @pytest.mark.parametrize(("dtype", "precision"), KINDS[:2])
 def test_instructions_of_warps(dtype, precision, case):
     check("tensor_gemm", dtype, precision, case)
@@ -40,31 +41,12 @@ def test_kinds_of_warps(dtype, precision):
     check("tensor_gemm", dtype, precision, TENSOR_GRID[1])
 
 
-WARPGROUP_GRID = [
-    *TENSOR_GRID[:5],
-    case((1, 40, 2, 3), (17, 40, 3, 3), padding=1),  # more steps than are under way, and columns than a block has
-    case((3, 8, 5, 6), (2, 8, 1, 1), bias=True),  # more pixels than a block has
-]
-
-
-@pytest.mark.parametrize("case", WARPGROUP_GRID, ids=str)
+@some(WARPGROUP_GRID, 2)
 def test_instructions_of_warpgroups(case):
     check("warpgroup_gemm", "float16", "ieee", case)
 
 
-TMA_GRID = [
-    TENSOR_GRID[0],
-    case((1, 9, 3, 4), (2, 9, 2, 2), bias=True, padding=((2, 1), (1, 3))),
-    case((2, 6, 7, 9), (4, 6, 3, 2), stride=(3, 2), padding=((1, 0), (2, 1)), residual=True, activation="relu"),
-    case((3, 5, 6, 8), (18, 8, 2, 3), layout="NHWC", dilation=(3, 2), padding=(1, 2)),  # in place; more channels than a block has
-    case((1, 66, 3, 4), (3, 66, 2, 2), padding=1),  # two steps a tap, the second not full; more than are under way
-    case((2, 3, 1, 40), (2, 3, 1, 3), padding=(0, 2), bias=True),
-    case((1, 4, 17, 21), (2, 4, 2, 2), stride=(2, 2), dilation=(2, 3), padding=((1, 2), (3, 1))),  # tiles that begin anywhere
-    case((3, 8, 9, 9), (20, 8, 1, 1)),  # more tiles than blocks, in the small grid of these tests
-]
-
-
-@pytest.mark.parametrize("case", TMA_GRID, ids=str)
+@some(TMA_GRID, 2)
 def test_tiles_that_are_asked_for(case):
     check("tma_gemm", "float16", "ieee", case)
 

@@ -1,0 +1,141 @@
+"""The PTX of every CUDA algorithm, run by :mod:`emulator` with the tiles and types that a GPU gets, against float64."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
+
+from emulator.device import emulated
+from emulator.memory import FaultError
+from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID
+from helpers import case, count_long_ways, operands, random_array
+from numba import njit
+
+import numbaconv as nc
+
+sys.path.append(str(Path(__file__).parent / "gpu"))
+from on_gpu import check, conforms, near, on_host, stored, to_device  # as on a GPU
+
+PLAIN = [
+    case((2, 9, 9, 10), (19, 9, 3, 3), padding=1, bias=True),
+    case((3, 16, 7, 7), (33, 16, 1, 1), stride=2),
+    case((1, 37, 10, 15), (70, 37, 3, 3), padding=((1, 2), (0, 3)), residual=True),  # several tiles of both, and in parts
+]
+LAST = [case((2, 8, 9, 40), (70, 40, 2, 3), layout="NHWC", dilation=(1, 2), bias=True, residual=True)]
+WRAPPED = [case((1, 6, 11, 12), (4, 3, 3, 2), groups=2, stride=(2, 1), padding=2, padding_mode="circular")]
+WINOGRAD = [
+    case((2, 16, 12, 13), (24, 16, 3, 3), padding=1, bias=True),
+    case((1, 9, 10, 24), (37, 24, 3, 3), layout="NHWC", padding=((0, 2), (1, 1)), residual=True),
+]
+DEPTHWISE = [
+    case((2, 24, 26, 27), (24, 1, 3, 3), groups=24, padding=1, bias=True, residual=True),
+    case((1, 6, 31, 37), (6, 1, 3, 5), groups=6, stride=(2, 3), dilation=(3, 1), padding=((4, -1), (0, 3))),
+    case((2, 15, 14, 28), (28, 1, 5, 5), groups=28, layout="NHWC", padding=2, stride=2, bias=True),
+    case((1, 3, 10, 40), (6, 1, 9, 9), groups=3, padding=4, padding_mode="reflect"),
+]
+# capability, algorithm, dtype, precision, problems: as few kernels as show what differs, since each takes seconds to compile
+KERNELS = [
+    ((7, 5), "direct", "float32", "ieee", PLAIN + LAST + WRAPPED),
+    ((8, 0), "direct", "bfloat16", "ieee", PLAIN[:2]),
+    ((8, 0), "tiled", "float32", "ieee", PLAIN + LAST + WRAPPED),
+    ((9, 0), "tiled", "complex128", "ieee", PLAIN[:2]),
+    ((7, 5), "implicit_gemm", "float32", "ieee", PLAIN[:1]),
+    ((9, 0), "implicit_gemm", "float32", "ieee", PLAIN + LAST + WRAPPED),
+    ((8, 0), "implicit_gemm", "float64", "ieee", PLAIN[:1]),
+    ((8, 0), "implicit_gemm", "complex64", "ieee", PLAIN[:1]),
+    ((8, 0), "implicit_gemm", "int8", "ieee", PLAIN[:1]),
+    ((9, 0), "depthwise", "float32", "ieee", DEPTHWISE),
+    ((8, 0), "depthwise", "bfloat16", "ieee", DEPTHWISE[:1]),
+    ((8, 0), "tensor_gemm", "float32", "tf32", PLAIN + TENSOR_GRID),
+    ((9, 0), "tensor_gemm", "bfloat16", "ieee", PLAIN[:1] + LAST),
+    ((9, 0), "warpgroup_gemm", "float32", "tf32", WARPGROUP_GRID),
+    ((9, 0), "warpgroup_gemm", "float16", "ieee", PLAIN + LAST),
+    ((9, 0), "tma_gemm", "float32", "tf32", TMA_GRID),
+    ((9, 0), "tma_gemm", "float16", "ieee", PLAIN + LAST),
+    ((9, 0), "winograd4", "float32", "ieee", WINOGRAD),
+    ((7, 5), "winograd2", "float32", "ieee", WINOGRAD[:1]),
+]
+
+
+@pytest.mark.parametrize(("capability", "algorithm", "dtype", "precision", "problems"), KERNELS, ids=lambda one: str(one)[:14])
+def test_algorithms(capability, algorithm, dtype, precision, problems):
+    plain = [one._replace(options={n: v for n, v in one.options.items() if n != "activation"}) for one in problems]
+    with emulated(capability) as driver:
+        assert all(check(algorithm, dtype, precision, one) for one in plain)
+        main = "output_transform" if algorithm.startswith("winograd") else algorithm
+        assert driver.launched.count(f"{main}_kernel") >= len(plain)
+
+
+@pytest.mark.parametrize("order", ["unaligned", "every third, backwards"])
+@pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm", "float32"), ("tensor_gemm", "float16")])
+def test_memory_orders(algorithm, dtype, order):
+    problem = case((2, 16, 11, 9), (24, 16, 3, 3), padding=1, bias=True, residual=True)
+    with emulated((9, 0)):
+        assert check(algorithm, dtype, "ieee", problem, lambda arrays: {n: stored(a, order) for n, a in arrays.items()})
+
+
+SHAPES = (2, 9, 13, 11), (12, 9, 3, 3), (2, 12, 7, 6)
+
+
+def test_gradients_and_transposed():
+    x, w, g = (random_array(shape, "float32") for shape in SHAPES)
+    options = {"stride": 2, "padding": 1}
+    with emulated((9, 0)) as driver:
+        d = to_device({"x": x, "w": w, "g": g})
+        spread = on_host(nc.conv_transpose2d(d["g"], d["w"], **options))
+        by_weight = on_host(nc.grad.conv2d_weight(d["x"], w.shape, d["g"], **options))
+        assert driver.launched
+    near(spread, lambda w, g: nc.conv_transpose2d(g, w, **options), {"w": w, "g": g})
+    near(by_weight, lambda x, g: nc.grad.conv2d_weight(x, w.shape, g, **options), {"x": x, "g": g})
+
+
+@pytest.mark.parametrize("activation", ["gelu", njit(lambda x: x * x if x > 1 else -x)])
+def test_activations(activation):
+    arrays = operands(PLAIN[0], "float32")
+    with emulated((9, 0)):
+        result = on_host(nc.conv2d(**to_device(arrays), **PLAIN[0].options, activation=activation, algorithm="tiled"))
+    expected = nc.conv2d(**arrays, **PLAIN[0].options, activation=activation, backend="reference")
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_later_calls_play_what_was_recorded(monkeypatch):
+    with emulated((9, 0)) as driver:
+        long_ways = count_long_ways(monkeypatch)
+        for seed in range(3):
+            before = len(driver.launched)
+            arrays = operands(PLAIN[0], "float32", seed=seed)
+            conforms(on_host(nc.conv2d(**to_device(arrays), padding=1, algorithm="implicit_gemm")), arrays, {"padding": 1})
+            assert len(driver.launched) - before >= 2
+    assert len(long_ways) == 1
+
+
+# ---------------------------------------------------------------- kernels that are wrong
+
+WRONG = [
+    ("implicit_gemm", "float32", "wait()\n                    cuda.syncthreads()", "wait()", "a race"),
+    ("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
+    ("implicit_gemm", "float32", "there = c0 + k < g.channels and o0 + j < g.outs", "there = True", "global memory"),
+    ("implicit_gemm", "float32", "            cuda.syncthreads()\n\n        return store", "\n        return store", "a race"),
+    ("implicit_gemm", "float32", "coming % stages * step", "0", "on its way"),
+    ("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),
+    ("warpgroup_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
+    ("warpgroup_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way|has been written"),
+    ("tma_gemm", "float16", "cuda.syncthreads()", "pass", "nobody has made ready"),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "dtype", "old", "new", "fault"), WRONG)
+def test_wrong_kernels_are_found(algorithm, dtype, old, new, fault, monkeypatch):
+    right = import_module(f"numbaconv.cuda.kernels.{algorithm}")
+    source = Path(right.__file__).read_text()
+    assert old in source
+    wrong = ModuleType("wrong")
+    exec(compile(source.replace(old, new), "wrong", "exec"), wrong.__dict__)
+    monkeypatch.setattr(right, algorithm, getattr(wrong, algorithm))
+    with emulated((9, 0)), pytest.raises((FaultError, AssertionError), match=fault):
+        print([check(algorithm, dtype, "ieee", problem) for problem in PLAIN + LAST])
