@@ -23,15 +23,31 @@ TESTS = Path(__file__).parent
 MISSING = why_unavailable()
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in (TESTS / "simulator").glob("test_*.py")))
-def test_simulator(file):
+FILES = sorted(path.name for path in (TESTS / "simulator").glob("test_*.py"))
+
+
+def simulate(file, *options, timeout):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS / "simulator" / file)],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS / "simulator" / file), *options],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *sys.path])},
-        cwd=TESTS.parent, capture_output=True, text=True, timeout=280, check=False,
+        cwd=TESTS.parent, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    assert re.search(r"^\d+ passed in ", done.stdout, re.MULTILINE), done.stdout
+    skipped = re.findall(r"^SKIPPED .*", done.stdout, re.MULTILINE)
+    assert all(line.endswith("takes long; run with -m slow") for line in skipped), done.stdout
+    assert re.search(r"^\d+ passed(, \d+ (skipped|deselected))? in ", done.stdout, re.MULTILINE), done.stdout
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_simulator(file):
+    simulate(file, timeout=280)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("file", [file for file in FILES if "slow" in (TESTS / "simulator" / file).read_text()])
+def test_simulator_whole(file):
+    simulate(file, "-m", "slow", timeout=1200)
 
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
