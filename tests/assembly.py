@@ -21,7 +21,8 @@ def assembled(function, args, cc):
     ptx, _ = cuda.compile(
         function, args if isinstance(args, Signature) else launch.signature(args), device=False, abi="numba", cc=cc
     )
-    options = linking.LinkerOptions(arch="sm_" + "".join(map(str, cc)), ptxas_options=["-v"])
+    most = getattr(function, "most_registers", None)
+    options = linking.LinkerOptions(arch="sm_" + "".join(map(str, cc)), ptxas_options=["-v"], max_register_count=most)
     linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
     linker.link("cubin")
     return ptx, linker.get_info_log()

@@ -14,7 +14,8 @@ pytest.importorskip("cuda.core", reason="cuda-core is not installed")
 from assembly import assembled, check_assembly, example
 
 from numbaconv.activation import SCALARS
-from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS, Tiles
+from numbaconv.cuda.geometry import KC, STAGE_BYTES, ZEROS, Tiles
+from numbaconv.cuda.storing import CHANNELS, PIXELS, Form
 from numbaconv.toom import Filter, transforms
 
 TARGETS = [((7, 5), "float32"), ((9, 0), "float32"), ((7, 5), "float64"), ((9, 0), "float64")] + [
@@ -41,43 +42,53 @@ def test_kernels_assemble(name, cc, dtype):
 
 
 # Of a block of implicit GEMM: registers a thread at most, on any of the targets, and bytes of shared memory. By dtype, tile,
-# whether channels lie together, and whether copies are asynchronous.
+# whether channels lie together, whether copies are asynchronous, and how many results are stored at once.
 GEMM_RESOURCES = {
-    ("float32", (8, 8), False, True): (186, 34816),
-    ("float32", (8, 8), False, False): (186, 34816),
-    ("float32", (8, 8), True, True): (255, 35328),
-    ("float32", (8, 4), False, True): (176, 26624),
-    ("float32", (4, 8), False, True): (176, 25600),
-    ("float32", (4, 4), False, True): (160, 17664),
-    ("float64", (8, 4), False, True): (232, 51200),
-    ("complex64", (4, 4), False, True): (176, 34304),
-    ("int8", (8, 8), False, False): (186, 34816),
-    ("bfloat16", (8, 8), True, False): (248, 35328),
+    ("float32", (8, 8), False, True, 4): (144, 37376),
+    ("float32", (8, 8), False, True, 1): (136, 37376),
+    ("float32", (8, 8), False, False, 4): (144, 37376),
+    ("float32", (8, 8), True, True, 4): (128, 37888),
+    ("float32", (8, 4), False, True, 4): (96, 29184),
+    ("float32", (4, 8), True, True, 4): (96, 27392),
+    ("float32", (4, 4), False, True, 4): (64, 19712),
+    ("float64", (8, 4), False, True, 1): (168, 53760),
+    ("complex64", (4, 4), False, True, 1): (96, 37120),
+    ("int8", (8, 8), False, False, 4): (144, 37376),
+    ("bfloat16", (8, 8), True, False, 8): (128, 37888),
 }
 
 
 @pytest.mark.parametrize(
-    ("cc", "dtype", "tile", "last", "asynchronous"),
+    ("cc", "dtype", "tile", "last", "asynchronous", "many"),
     [
-        ((7, 5), "float32", (8, 8), False, False),
-        ((9, 0), "float32", (8, 8), False, True),
+        ((7, 5), "float32", (8, 8), False, False, 4),
+        ((9, 0), "float32", (8, 8), False, True, 4),
         *(((8, 0), *one) for one in GEMM_RESOURCES),
     ],
 )
-def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, cc):
+def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, many, cc):
     from numba import from_dtype
 
     from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
     args, compute = example(dtype, packed=True)
-    ptx, registers, shared = check_assembly(implicit_gemm(from_dtype(compute), *tile, ZEROS, last, asynchronous), args, cc)
-    most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous]
-    assert registers <= most
+    kernel = implicit_gemm(from_dtype(compute), *tile, ZEROS, last, asynchronous, form(last, many))
+    ptx, registers, shared = check_assembly(kernel, args, cc)
+    most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous, many]
+    assert registers <= (128 if cc == (9, 0) else most), "a multiprocessor of sm_90 holds two blocks"
     assert shared == bytes_of_block
     assert ptx.count("bar.sync") >= 2
     assert ("cp.async.ca" in ptx) == asynchronous
-    if dtype == "float32" and tile == (8, 8) and not last:
-        assert ptx.count("ld.shared.v4.f32") == 2 * 4, "a channel's 16 operands come as 4 vectors"
+    if dtype == "float32":
+        assert ptx.count("fma.rn.f32") == KC * tile[0] * tile[1]
+        operands = ptx[: ptx.rindex("fma.rn.f32")]
+        assert operands.count("ld.shared.v4.f32") == KC * sum(tile) // 4, "operands come as vectors"
+        assert bool(re.search(r"st\.global\.v4", ptx)) == (many == 4)
+
+
+def form(last, many):
+    """How results are stored: many at once, of channels that lie together, or of pixels."""
+    return Form(CHANNELS if last else PIXELS, many)
 
 
 @pytest.mark.parametrize(
@@ -94,11 +105,11 @@ def test_reductions_assemble(cc, dtype):
 
 
 TENSOR_RESOURCES = {
-    ((2, 4, 4, 4), "tf32"): (184, 51200),
-    ((2, 4, 4, 4), "bf16"): (184, 51200),
+    ((2, 4, 4, 4), "tf32"): (152, 51200),
+    ((2, 4, 4, 4), "bf16"): (144, 51200),
     ((4, 2, 2, 4), "tf32"): (128, 38912),
     ((2, 2, 2, 4), "tf32"): (128, 25600),
-    ((2, 2, 2, 2), "f16"): (128, 19456),
+    ((2, 2, 2, 2), "f16"): (80, 19456),
 }
 
 
@@ -107,7 +118,9 @@ def test_tensor_gemm_assembles(tile, kind, cc):
     from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(tensor_gemm(kind, *tile, ZEROS), args, cc)
+    ptx, registers, shared = check_assembly(
+        tensor_gemm(kind, *tile, ZEROS, form(kind != "f16", 16 // args[4].itemsize)), args, cc
+    )
     most, bytes_of_block = TENSOR_RESOURCES[tile, kind]
     assert registers <= most
     assert shared == bytes_of_block
@@ -117,12 +130,12 @@ def test_tensor_gemm_assembles(tile, kind, cc):
 
 
 WARPGROUP_RESOURCES = {
-    ((2, 256, 4), "bf16"): (255, 199680),
-    ((2, 256, 4), "tf32"): (255, 199680),
-    ((2, 128, 4), "f16"): (176, 134144),
-    ((2, 64, 4), "bf16"): (168, 101376),
-    ((1, 128, 4), "tf32"): (200, 100352),
-    ((1, 64, 4), "f16"): (136, 67584),
+    ((2, 256, 4), "bf16"): (224, 199680),
+    ((2, 256, 4), "tf32"): (224, 199680),
+    ((2, 128, 4), "f16"): (128, 134144),
+    ((2, 64, 4), "bf16"): (120, 101376),
+    ((1, 128, 4), "tf32"): (160, 100352),
+    ((1, 64, 4), "f16"): (120, 67584),
 }
 
 
@@ -131,7 +144,8 @@ def test_warpgroup_gemm_assembles(tile, kind):
     from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(warpgroup_gemm(kind, *tile, ZEROS), args, (9, 0, "a"))
+    kernel = warpgroup_gemm(kind, *tile, ZEROS, form(kind != "f16", 16 // args[4].itemsize))
+    ptx, registers, shared = check_assembly(kernel, args, (9, 0, "a"))
     most, bytes_of_block = WARPGROUP_RESOURCES[tile, kind]
     assert registers <= most
     assert shared == bytes_of_block <= 227 * 1024
@@ -140,12 +154,12 @@ def test_warpgroup_gemm_assembles(tile, kind):
 
 
 TMA_RESOURCES = {
-    ((2, 256, 4), "bf16"): (168, 199712),
-    ((2, 256, 4), "tf32"): (168, 199712),
-    ((2, 128, 4), "f16"): (104, 134176),
-    ((2, 64, 4), "bf16"): (80, 101408),
-    ((1, 128, 4), "tf32"): (104, 100384),
-    ((1, 64, 4), "f16"): (80, 67616),
+    ((2, 256, 4), "bf16"): (160, 199712),
+    ((2, 256, 4), "tf32"): (160, 199712),
+    ((2, 128, 4), "f16"): (96, 134176),
+    ((2, 64, 4), "bf16"): (64, 101408),
+    ((1, 128, 4), "tf32"): (96, 100384),
+    ((1, 64, 4), "f16"): (64, 67616),
 }
 
 
@@ -157,7 +171,7 @@ def test_tma_gemm_assembles(tile, kind):
     args, _ = example("float32" if kind == "tf32" else "float16")
     maps = np.zeros(1, np.int64)
     args = *args, maps, TensorMap(maps, None), TensorMap(maps, None)
-    ptx, registers, shared = check_assembly(tma_gemm(kind, *tile), args, (9, 0, "a"))
+    ptx, registers, shared = check_assembly(tma_gemm(kind, *tile, form(kind != "f16", 16 // args[4].itemsize)), args, (9, 0, "a"))
     most, bytes_of_block = TMA_RESOURCES[tile, kind]
     assert registers <= most
     assert shared == bytes_of_block <= 227 * 1024

@@ -90,7 +90,9 @@ from numbaconv.activation import relu
 from numbaconv.cuda.kernels.direct import direct
 from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 from numbaconv.cuda.kernels.winograd import output_transform
-made = direct(float32), direct(float32, relu), implicit_gemm(float32, 8, 8, 0, False, True), output_transform(4, True, relu)
+from numbaconv.cuda.storing import PIXELS, Form
+gemm = implicit_gemm(float32, 8, 8, 0, False, True, Form(PIXELS, 4))
+made = direct(float32), direct(float32, relu), gemm, output_transform(4, True, relu)
 print(*[function.origin for function in made], sep="\\n")
 """
 

@@ -117,7 +117,7 @@ def test_later_calls_play_what_was_recorded(monkeypatch):
 # ---------------------------------------------------------------- kernels that are wrong
 
 WRONG = [
-    ("implicit_gemm", "float32", "wait()\n                    cuda.syncthreads()", "wait()", "a race"),
+    ("implicit_gemm", "float32", "wait()\n                cuda.syncthreads()", "wait()", "a race"),
     ("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
     ("implicit_gemm", "float32", "there = c0 + k < g.channels and o0 + j < g.outs", "there = True", "global memory"),
     ("implicit_gemm", "float32", "            cuda.syncthreads()\n\n        return store", "\n        return store", "a race"),

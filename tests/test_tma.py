@@ -97,11 +97,14 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     from numba import cuda
 
     from numbaconv.cuda.kernels.tma_gemm import tma_gemm as kernel
+    from numbaconv.cuda.storing import CHANNELS, Form
 
     args, _ = example("float16")
     maps, moving = np.zeros(32, np.int64), imagined(args[0], 1)
     args = *args, maps, TensorMap(moving, PIXELS), TensorMap(args[1], Rows("f16", (24, 6, 40), (48, 288), 64, 64))
-    text, _ = cuda.compile(kernel("f16", 1, 64, 4), launch.signature(args), device=False, abi="numba", cc=(9, 0, "a"))
+    text, _ = cuda.compile(
+        kernel("f16", 1, 64, 4, Form(CHANNELS, 1)), launch.signature(args), device=False, abi="numba", cc=(9, 0, "a")
+    )
     declared = re.findall(r"\.param \.(\w+)", text)
     assert set(declared) == {"u64"}
     words = []
@@ -114,7 +117,7 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     monkeypatch.setattr(driver, "cuLaunchKernel", play)
     monkeypatch.setattr(launch, "current_device", lambda: 0)
     monkeypatch.setattr(launch.Launch, "_load", lambda self, device: "handle")
-    one = launch.Launch(kernel("f16", 1, 64, 4), 7, 128, args)
+    one = launch.Launch(function, 7, 128, args)
     for base in (1 << 40, 1 << 41, 1 << 40):
         one.play(9, [0, base])
     offset = args[0].ctypes.data % 16

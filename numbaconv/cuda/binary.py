@@ -75,14 +75,15 @@ def binary(function: Callable, signature: Any, capability: tuple[int, int]) -> B
 
 
 def compiled(function: Callable, signature: Any, capability: tuple[int, int]) -> Binary:
-    """Compile a kernel. Code for 9.0 has what exists there only."""
+    """Compile a kernel, which may limit a thread's registers by ``most_registers``. Code for 9.0 has what exists there only."""
     from cuda.core import Linker, LinkerOptions, ObjectCode
     from numba import cuda
 
     target = (*capability, "a") if capability == (9, 0) else capability
     ptx, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
     [name] = re.findall(r"\.visible \.entry (\S+)\(", ptx)
-    options = LinkerOptions(arch="sm_" + "".join(map(str, target)))
+    most = getattr(function, "most_registers", None)
+    options = LinkerOptions(arch="sm_" + "".join(map(str, target)), max_register_count=most)
     return Binary(name, bytes(Linker(ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin").code))
 
 

@@ -10,14 +10,16 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "BANKS", "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS",
-    "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_COPY", "THREADS_OF_GEMM",
-    "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread",
-    "stages_of",
+    "ALL_BLOCKS", "BANKS", "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT",
+    "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_COPY",
+    "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry",
+    "outs_per_thread", "stages_of", "weight_vector",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
 MODES = {"zeros": ZEROS, "reflect": REFLECT, "replicate": REPLICATE, "circular": CIRCULAR}
+
+ALL_BLOCKS = 2**31 - 1  # of a grid, at most
 
 # The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
 ROWS = 4
@@ -112,6 +114,11 @@ def beyond_32_bits(spec: ConvSpec, products: int, blocks: int) -> str | None:
 def stages_of(step: int) -> int:
     """How many steps of so many bytes shared memory holds at a time."""
     return max(2, min(MOST_STAGES, SHARED_BYTES // step))
+
+
+def weight_vector(itemsize: int) -> int:
+    """How many weights of implicit GEMM are brought at once, rows of which are padded to so many: 16 bytes of them."""
+    return max(1, PART // itemsize)
 
 
 def outs_per_thread(itemsize: int) -> int:

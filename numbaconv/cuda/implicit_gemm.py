@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import KC, LANES, MODES, THREADS_OF_GEMM, beyond_32_bits
+from numbaconv.cuda.geometry import KC, LANES, MODES, THREADS_OF_GEMM, beyond_32_bits, weight_vector
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split, reduction_seconds
+from numbaconv.cuda.storing import Form
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE, ROUND_TRIP, capability
 from numbaconv.spec import ConvSpec
 
@@ -74,10 +75,16 @@ def why_not(spec: ConvSpec) -> str | None:
 
 
 def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
-    """Return ``(groups, kd, kh, kw, channels, outs)`` in the compute dtype, in device memory."""
-    from numbaconv.cuda.memory import packed
+    """Return ``(groups, kd, kh, kw, channels, outs)`` in the compute dtype, the last out repeated up to a multiple of 16 bytes."""
+    from numbaconv.cuda.copying import copy
+    from numbaconv.cuda.memory import scratch
 
-    return packed(weight.transpose(0, 3, 4, 5, 2, 1), spec.dtypes.compute, stream)
+    dtype, view = spec.dtypes.compute, weight.transpose(0, 3, 4, 5, 2, 1)
+    outs, many = view.shape[-1], weight_vector(dtype.itemsize)
+    target = scratch((*view.shape[:-1], -(-outs // many) * many), dtype, stream)
+    copy(target[..., :outs], view, stream)
+    copy(target[..., outs:], np.broadcast_to(view[..., -1:], target[..., outs:].shape), stream)
+    return target
 
 
 def prepare(spec: ConvSpec) -> Runner:
@@ -87,11 +94,10 @@ def prepare(spec: ConvSpec) -> Runner:
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
-        def make(compute: Any, activation: Any) -> Any:
+        def make(compute: Any, form: Form, activation: Any) -> Any:
             plain = spec.dtypes.input == spec.dtypes.compute and spec.dtypes.compute.itemsize in (4, 8)
-            return implicit_gemm(
-                compute, *tile, MODES[spec.padding_mode], spec.channels_last, plain and capability() >= (8, 0), activation
-            )
+            asynchronous = plain and capability() >= (8, 0)
+            return implicit_gemm(compute, *tile, MODES[spec.padding_mode], spec.channels_last, asynchronous, form, activation)
 
         convolve_split(make, spec, ops, blocks(spec, tile), THREADS_OF_GEMM, splits)
 

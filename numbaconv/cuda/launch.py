@@ -16,7 +16,7 @@ import numpy as np
 from numbaconv.activation import scalar
 from numbaconv.algorithm import Operands
 from numbaconv.cuda.binary import Binary, binary
-from numbaconv.cuda.geometry import Geometry, Strides
+from numbaconv.cuda.geometry import ALL_BLOCKS, Geometry, Strides
 from numbaconv.cuda.shadow import element_strides, place_of, pointer, relocated
 from numbaconv.cuda.streams import address_of
 from numbaconv.cuda.target import capability, current_device, simulated
@@ -25,8 +25,9 @@ from numbaconv.spec import ConvSpec
 
 __all__ = ["Launch", "Launches", "arguments", "convolve", "launch", "signature"]
 
-# A block without work returns at once: kernels stride over their work by the grid, but for depthwise, which refuses larger ones.
-MOST_BLOCKS = 2**31 - 1
+# Kernels stride over their work by the grid, but for those that say in ``most_blocks`` how many blocks they may have, and refuse
+# problems of more. A block without work returns at once.
+MOST_BLOCKS = ALL_BLOCKS
 GRANTED = 32 * 1024  # bytes of dynamic shared memory that a block gets unasked: 48 KiB, less what it may have beside
 
 
@@ -38,7 +39,8 @@ class Launch:
 
     def __init__(self, function: Callable, blocks: int, threads: int | tuple, args: tuple, shared: int = 0) -> None:
         block = (threads,) if isinstance(threads, int) else threads
-        self.grid, self.block, self.shared = min(max(blocks, 1), MOST_BLOCKS), (*block, 1, 1)[:3], shared
+        self.grid = min(max(blocks, 1), getattr(function, "most_blocks", MOST_BLOCKS))
+        self.block, self.shared = (*block, 1, 1)[:3], shared
         self.args, self._function = args, function
         words = [*_flat(args)]
         self._words = np.array([_word(w) for w in words], np.int64)
@@ -154,15 +156,13 @@ def convolve(
 ) -> None:
     """Launch ``make(compute type, activation)`` on the operands of a call, and more arguments, unless the result is empty.
 
-    A kernel says in ``shared_bytes`` how much dynamic shared memory it needs, and in ``most_blocks`` how many blocks it takes,
-    if that is limited.
+    A kernel says in ``shared_bytes`` how much dynamic shared memory it needs.
     """
     from numba import from_dtype
 
     if ops.output.size:
         kernel = make(from_dtype(spec.dtypes.compute), scalar(spec.activation))
         shared = getattr(kernel, "shared_bytes", 0)
-        blocks = min(blocks, getattr(kernel, "most_blocks", blocks))
         launch(kernel, blocks, threads, ops.stream, *arguments(ops, g), *more, shared=shared)
 
 

@@ -16,6 +16,7 @@ from numbaconv.algorithm import Operands
 from numbaconv.cuda.geometry import geometry
 from numbaconv.cuda.launch import convolve
 from numbaconv.cuda.memory import scratch
+from numbaconv.cuda.storing import form_of
 from numbaconv.cuda.target import BANDWIDTH, LATENCY
 from numbaconv.spec import ConvSpec
 
@@ -47,9 +48,9 @@ def reduction_seconds(spec: ConvSpec, splits: int) -> float:
 def convolve_split(
     make: Callable, spec: ConvSpec, ops: Operands, blocks: int, threads: int, splits: int, more: tuple = ()
 ) -> None:
-    """Launch ``make(compute type, activation)`` with so many blocks for each part of the products, and add the parts."""
+    """Launch ``make(compute type, form, activation)`` with so many blocks for each part of the products, and add the parts."""
     if splits == 1 or not ops.output.size:
-        convolve(make, spec, ops, geometry(spec), blocks, threads, more)
+        convolve(_in_form(make, ops), spec, ops, geometry(spec), blocks, threads, more)
         return
     from numbaconv.cuda.kernels.splitting import reduction
 
@@ -57,10 +58,16 @@ def convolve_split(
     dtypes = spec.dtypes._replace(out=spec.dtypes.compute)
     bare = replace(spec, has_bias=False, has_residual=False, activation=None, dtypes=dtypes)
     g = geometry(bare)._replace(splits=splits)
-    convolve(make, bare, ops._replace(bias=None, residual=None, output=sums), g, splits * blocks, threads, more)
+    parts = ops._replace(bias=None, residual=None, output=sums)
+    convolve(_in_form(make, parts), bare, parts, g, splits * blocks, threads, more)
     elements = math.prod(ops.output.shape)
     last = geometry(spec)._replace(splits=splits)
     convolve(reduction, spec, ops._replace(input=sums, weight=sums), last, -(-elements // THREADS), min(THREADS, elements))
+
+
+def _in_form(make: Callable, ops: Operands) -> Callable:
+    """Return ``make`` for the form of the operands' result."""
+    return lambda compute, activation: make(compute, form_of(ops), activation)
 
 
 def _partial_sums(spec: ConvSpec, splits: int, stream: Any) -> np.ndarray:

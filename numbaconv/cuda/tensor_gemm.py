@@ -9,6 +9,7 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import mma, tensor_operands
 from numbaconv.cuda.geometry import MODES, PART, ROW_BYTES, STAGES, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
+from numbaconv.cuda.storing import Form
 from numbaconv.spec import ConvSpec
 
 __all__ = ["TENSOR_GEMM", "Tile", "cut", "gemm_seconds"]
@@ -72,8 +73,8 @@ def prepare(spec: ConvSpec) -> Runner:
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
-        def make(compute: Any, activation: Any) -> Any:
-            return tensor_gemm(kind, *tile, MODES[spec.padding_mode], activation)
+        def make(compute: Any, form: Form, activation: Any) -> Any:
+            return tensor_gemm(kind, *tile, MODES[spec.padding_mode], form, activation)
 
         threads = mma.LANES * tile.warps_m * tile.warps_n
         convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)

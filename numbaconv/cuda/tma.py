@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from numba.cuda import cgutils, types
+from numba.cuda.extending import intrinsic
 
 from numbaconv.cuda.ptx import SHARED, instruction
+from numbaconv.cuda.target import simulated
 from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, described
 from numbaconv.cuda.warpgroup import ROW
 
-__all__ = ["acquire", "expect", "fence_barriers", "load_pixels", "load_rows", "prepare", "release", "wait"]
+__all__ = ["acquire", "expect", "fence_barriers", "load_pixels", "load_rows", "prepare", "put_words", "release", "wait"]
 
 PATIENCE = 60  # seconds after which a simulated thread says that what it waits for does not come
 
@@ -80,6 +83,27 @@ fence_barriers = instruction("fence.mbarrier_init.release.cluster;", "", "", lam
 # Tensor maps that a kernel writes are read past its caches: what was written comes out, and is read anew.
 release = instruction("fence.proxy.tensormap::generic.release.gpu;", "", "", lambda: None, effects=True)
 acquire = instruction("fence.proxy.tensormap::generic.acquire.gpu [$0], 128;", "", "l", lambda address: None, effects=True)
+
+
+def _put_words(pointer: Any, first: Any, words: Any) -> None:
+    for i, word in enumerate(words):
+        pointer[first + i] = word
+
+
+if simulated():
+    put_words = _put_words
+else:
+
+    @intrinsic
+    def put_words(typing_context: Any, pointer: Any, first: Any, words: Any) -> Any:
+        """Write a tuple of words from pointer[first] on. In a loop over a tuple every word is looked for."""
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            for i, word in enumerate(cgutils.unpack_tuple(builder, args[2])):
+                builder.store(word, builder.gep(args[0], [builder.add(args[1], args[1].type(i))]))
+            return context.get_dummy_value()
+
+        return types.void(pointer, types.int64, words), codegen
 
 
 # ---------------------------------------------------------------- tiles

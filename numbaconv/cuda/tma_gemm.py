@@ -16,6 +16,7 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import tensor_operands, warpgroup_gemm
 from numbaconv.cuda.geometry import PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
+from numbaconv.cuda.storing import Form
 from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, TensorMap
 from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, TILES, Tile, blocks
 from numbaconv.spec import ConvSpec
@@ -134,8 +135,8 @@ def prepare(spec: ConvSpec) -> Runner:
         from numbaconv.cuda.kernels.tma_gemm import BLOCKS, tma_gemm
         from numbaconv.cuda.memory import scratch
 
-        def make(compute: Any, activation: Any) -> Any:
-            return tma_gemm(_kind(spec), *tile, activation)
+        def make(compute: Any, form: Form, activation: Any) -> Any:
+            return tma_gemm(_kind(spec), *tile, form, activation)
 
         if not ops.output.size:
             return

@@ -88,7 +88,8 @@ def products(kind: str, n: int) -> Any:
 
     ``zeros()``; ``add(sums, a, b)`` adds the products of 32 bytes of the rows of matrices, b's rows being the columns;
     ``settle(sums)`` waits for all of them; ``wait_for_all_but_1()`` for those before the last commit; ``hold(sums)`` lets none be
-    moved across; ``store(sums, address, pitch, thread)`` writes them to shared memory, so many bytes between rows.
+    moved across; ``store_rows(sums, address, pitch, thread)`` writes them to shared memory, so many bytes between rows, and
+    ``store_columns`` so many between columns.
     """
     return _simulated(kind, n) if simulated() else _compiled(kind, n)
 
@@ -107,15 +108,21 @@ def meaning(kind: str, n: int) -> Callable[[int, tuple, int, int], tuple]:
 def _simulated(kind: str, n: int) -> Any:
     add = meaning(kind, n)
 
-    def store(sums: tuple, address: int, pitch: int, thread: int) -> None:
+    def store_rows(sums: tuple, address: int, pitch: int, thread: int, row_step: int = 0) -> None:
         for i, value in enumerate(sums):
             row, column = sum_place(thread, i)
-            ctypes.c_float.from_address(int(address + row * pitch + column * 4)).value = value
+            ctypes.c_float.from_address(
+                int(address + row * (row_step or pitch) + column * (pitch if row_step else 4))
+            ).value = value
+
+    def store_columns(sums: tuple, address: int, pitch: int, thread: int) -> None:
+        store_rows(sums, address, pitch, thread, row_step=4)
 
     return SimpleNamespace(
         zeros=lambda: (np.float32(0),) * (n // 2),
         add=lambda sums, a, b: add(threading.current_thread().thread_id % THREADS, sums, a, b),  # type: ignore[attr-defined]
-        settle=lambda sums: sums, hold=lambda sums: sums, wait_for_all_but_1=lambda: None, store=store,
+        settle=lambda sums: sums, hold=lambda sums: sums, wait_for_all_but_1=lambda: None,
+        store_rows=store_rows, store_columns=store_columns,
     )  # fmt: skip
 
 
@@ -141,14 +148,15 @@ def _compiled(kind: str, n: int) -> Any:
     def zero(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return context.make_tuple(builder, sums, [ir.Constant(ir.FloatType(), 0.0)] * count)
 
-    def store(typing_context: Any, values: Any, address: Any, pitch: Any, thread: Any) -> Any:
-        return types.void(sums, types.uint32, types.uint32, types.uint32), _store
+    def storing(codegen: Callable) -> Any:
+        signature = types.void(sums, types.uint32, types.uint32, types.uint32)
+        return intrinsic(lambda typing_context, values, address, pitch, thread: (signature, codegen))
 
     wait = "wgmma.wait_group.sync.aligned"
     return SimpleNamespace(
         zeros=intrinsic(lambda typing_context: (sums(), zero)), add=changed(_add_text(kind, n), 2), hold=changed("", 0),
         settle=changed(f"{wait} 0;", 0), wait_for_all_but_1=instruction(f"{wait} 1;", "", "", lambda: None, effects=True),
-        store=intrinsic(store),
+        store_rows=storing(_store_rows), store_columns=storing(_store_columns),
     )  # fmt: skip
 
 
@@ -162,13 +170,20 @@ def _add_text(kind: str, n: int) -> str:
     )
 
 
-def _store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-    """Write a thread's sums, in pairs of neighbours, where :func:`sum_place` says."""
-    word, pair = ir.IntType(32), ir.VectorType(ir.FloatType(), 2)
-    values, (address, pitch, thread) = cgutils.unpack_tuple(builder, args[0]), args[1:]
+def _first_place(builder: Any, thread: Any) -> tuple[Any, Any]:
+    """The row and the column of a thread's first sum: see :func:`sum_place`."""
+    word = ir.IntType(32)
     warp, lane = builder.udiv(thread, word(32)), builder.urem(thread, word(32))
     row = builder.add(builder.mul(warp, word(16)), builder.udiv(lane, word(4)))
-    first = builder.add(address, builder.add(builder.mul(row, pitch), builder.mul(builder.urem(lane, word(4)), word(8))))
+    return row, builder.mul(builder.urem(lane, word(4)), word(2))
+
+
+def _store_rows(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Write a thread's sums in pairs of neighbours."""
+    word, pair = ir.IntType(32), ir.VectorType(ir.FloatType(), 2)
+    values, (address, pitch, thread) = cgutils.unpack_tuple(builder, args[0]), args[1:]
+    row, column = _first_place(builder, thread)
+    first = builder.add(address, builder.add(builder.mul(row, pitch), builder.mul(column, word(4))))
     for half in range(2):
         start = builder.add(first, builder.mul(pitch, word(8 * half)))
         for i in range(2 * half, len(values), 4):
@@ -176,4 +191,17 @@ def _store(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             two = builder.insert_element(two, values[i + 1], word(1))
             there = builder.inttoptr(builder.add(start, word(8 * (i - 2 * half))), pair.as_pointer(3))
             builder.store(two, there).align = 8
+    return context.get_dummy_value()
+
+
+def _store_columns(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    """Write a thread's sums one by one."""
+    word = ir.IntType(32)
+    values, (address, pitch, thread) = cgutils.unpack_tuple(builder, args[0]), args[1:]
+    row, column = _first_place(builder, thread)
+    first = builder.add(address, builder.add(builder.mul(column, pitch), builder.mul(row, word(4))))
+    for i, value in enumerate(values):
+        down, right = 8 * (i % 4 // 2), i // 4 * 8 + i % 2
+        there = builder.add(first, builder.add(builder.mul(pitch, word(right)), word(4 * down)))
+        builder.store(value, builder.inttoptr(there, ir.FloatType().as_pointer(3))).align = 4
     return context.get_dummy_value()

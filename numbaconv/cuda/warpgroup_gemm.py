@@ -12,6 +12,7 @@ from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cuda import tensor_operands
 from numbaconv.cuda.geometry import MODES, PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
+from numbaconv.cuda.storing import Form
 from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
 
@@ -78,8 +79,8 @@ def prepare(spec: ConvSpec) -> Runner:
     def run(ops: Operands) -> None:
         from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
 
-        def make(compute: Any, activation: Any) -> Any:
-            return warpgroup_gemm(kind, *tile, MODES[spec.padding_mode], activation)
+        def make(compute: Any, form: Form, activation: Any) -> Any:
+            return warpgroup_gemm(kind, *tile, MODES[spec.padding_mode], form, activation)
 
         threads = THREADS * tile.warpgroups
         convolve_split(make, spec, tensor_operands.in_parts(spec, ops), blocks(spec, tile), threads, splits)

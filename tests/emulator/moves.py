@@ -112,8 +112,9 @@ def ld(code: Code, operation: Operation) -> Step:
     target, source = operation.operands
     if operation.parts[1] == "param":
         number, put = code.parameters[source.base], code.writer(target)
-        assert source.offset == 0
-        return lambda b: put(b, np.array([b.words[number]], np.int64))
+        kind = np.dtype({"u": "u", "s": "i", "b": "u"}[operation.parts[2][0]] + str(int(operation.parts[2][1:]) // 8))
+        first = source.offset // kind.itemsize
+        return lambda b: put(b, np.array([b.words[number]], np.int64).view(kind)[first : first + 1])  # or a part of the word
     parts, address, kind, in_global = _vector(code, target, source, operation)
     writes, size = [code.writer(one) for one in parts], np.dtype(kind).itemsize
 

@@ -28,6 +28,7 @@ if SIMULATED:
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
+    from numbaconv.cuda.kernels import tma_gemm as tma_kernels
     from numbaconv.cuda.kernels import transpose as transpose_kernels
     from numbaconv.cuda.kernels import winograd as winograd_kernels
 
@@ -43,9 +44,10 @@ if SIMULATED:
     gemm_kernels.SUB = 1
     depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
+    tma_kernels.BLOCKS = 5
     warpgroup_gemm.TILES = tma_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
-    implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (2, 1), (1, 2), (1, 1)))
+    implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (1, 2)))  # four weights are 16 bytes
 
     for module in (winograd, winograd_kernels):
         module.THREADS_OF_TILES, module.LANES_OF_CHANNELS, module.SECTOR = 8, 2, 2

@@ -8,8 +8,7 @@ from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
 
 __all__ = [
-    "NOWHERE", "at", "element", "epilogue", "finishing", "inside", "pixel", "pixel_32", "source", "split_32",
-    "tile_of",
+    "NOWHERE", "at", "completion", "element", "epilogue", "inside", "pixel", "pixel_32", "source", "split_32", "tile_of",
 ]  # fmt: skip
 
 NOWHERE = -(2**63)  # where what padding stands for lies
@@ -109,37 +108,38 @@ def _identity(x):
 
 
 @cache
-def finishing(compute, activation):
-    """Return the function that finishes a sum of type `compute` and stores it; `activation` is a scalar function, or None."""
-    one = compute(1)
+def completion(compute, activation, boolean):
+    """Return the function that makes a result of a whole sum of type `compute`; `activation` is a scalar function, or None.
+
+    Results may be truth values: 0 or 1.
+    """
+    zero, one = compute(0), compute(1)
     activated = activation is not None
     activate = cuda.jit(device=True, inline="always")(activation if activated else _identity)
 
     @cuda.jit(device=True, inline="always")
-    def finish(output, bias, residual, at_output, at_bias, at_residual, total, g):
-        """output[at_output] = activation(total + bias[at_bias] + residual[at_residual]), where there are such."""
-        if g.has_bias:
-            total = compute(total + compute(bias[at_bias]))
-        if g.has_residual:
-            total = compute(total + compute(residual[at_residual]))
+    def complete(total):
         if activated:
             total = compute(activate(total))
-        if g.boolean and total != 0:
-            total = one
-        output[at_output] = total
+        if boolean:
+            total = one if total != zero else zero
+        return total
 
-    return finish
+    return complete
 
 
 @cache
 def epilogue(compute, activation):
-    """Return :func:`finishing`'s function for an element that is known by its index."""
-    finish = finishing(compute, activation)
+    """Return the function that finishes and stores the sum of type `compute` of an element."""
+    plain, truth = completion(compute, activation, False), completion(compute, activation, True)
 
     @cuda.jit(device=True, inline="always")
     def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
         """output[n, group, o, d, h, w] = activation(total + bias + residual), where there are such."""
-        at_output, at_bias = at(s.output, n, group, o, d, h, w), group * s.bias[1] + o * s.bias[2]
-        finish(output, bias, residual, at_output, at_bias, at(s.residual, n, group, o, d, h, w), total, g)
+        if g.has_bias:
+            total = compute(total + compute(bias[group * s.bias[1] + o * s.bias[2]]))
+        if g.has_residual:
+            total = compute(total + compute(residual[at(s.residual, n, group, o, d, h, w)]))
+        output[at(s.output, n, group, o, d, h, w)] = truth(total) if g.boolean else plain(total)
 
     return store

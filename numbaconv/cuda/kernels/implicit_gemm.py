@@ -3,135 +3,149 @@
 The rows are the output pixels of all images, the columns the output channels of a group, and what is summed are the taps
 ``(kd, kh, kw, c)``, KC channels of one tap at a time. A block computes a tile of BM rows and BN columns: while its threads
 multiply one step from shared memory, each with MR x NR sums in registers, the next ones are on their way there. Neighbouring
-threads bring neighbouring pixels, or neighbouring channels where those are neighbours in memory. The simple case to read
-first: one group, one step.
+threads bring neighbouring pixels, or neighbouring channels where those are neighbours in memory, and 16 bytes of weights each.
+A thread keeps the addresses of what it brings, and only counts them on from step to step: every instruction beside a product
+costs as much as that. The simple case to read first: one group, one step.
 """
 
 from numba import cuda, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
 from numbaconv.cuda.binary import factory
-from numbaconv.cuda.geometry import KC, LANES, SUB, THREADS_OF_GEMM, ZEROS, stages_of
-from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32, tile_of
-from numbaconv.cuda.kernels.results import pieces, results
+from numbaconv.cuda.geometry import ALL_BLOCKS, KC, LANES, SUB, THREADS_OF_GEMM, ZEROS, stages_of, weight_vector
+from numbaconv.cuda.kernels.common import inside, pixel_32, source, split_32, tile_of
+from numbaconv.cuda.kernels.results import one_of, rows_of, storing
+from numbaconv.cuda.microkernel import Panels, microkernel
+from numbaconv.cuda.storing import PIXELS
 from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
 
 
 @factory
-def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation=None):
+def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, activation=None):
     """Return the kernel that sums MR x NR products a thread in type `compute`, and applies a scalar function to the results.
 
     With `asynchronous` numbers are copied as they are, so input and weight have to be of the type, of 4 or 8 bytes.
     """
     BM, BN, threads, itemsize = LANES * MR, LANES * NR, THREADS_OF_GEMM, compute.bitwidth // 8
     pitch = BM + SUB if channels_last else BM  # so that the KC channels of a pixel go to different banks
-    loads_a, loads_b = KC * BM // threads, KC * BN // threads
+    many = weight_vector(itemsize)
+    lines = BN // many  # vectors of weights of a channel
+    loads_a, loads_b = KC * BM // threads, -(-KC * lines // threads)
     pixels_of_thread = loads_a if channels_last else 1
+    # From one of a thread's loads to the next: of input, and of weights.
+    channels_apart, elements_apart = (0, threads // KC) if channels_last else (threads // BM, threads // BM * pitch)
+    rows_apart = threads // lines
+    scale = itemsize if asynchronous else 1  # copies know addresses, other loads count elements
     step = KC * (pitch + BN)
     stages = stages_of(step * itemsize)
     SIDE = SUB * LANES
+    line = SIDE + SUB  # of sums on their way out, a square of the tile at a time
+    across, many_pieces = NR // SUB, MR * NR // SUB**2
+    channels_first = form.along == PIXELS
     read = inside if mode == ZEROS else source
-    find_rows, put = results(compute, activation, BM, threads)
+    multiply = microkernel(compute, Panels(MR, NR, KC, SUB, LANES, pitch, BN))
+    find_rows = rows_of(BM, threads)
     alignment = None if simulated() else 16  # of vector loads; the simulator knows none
     wait = ptx.wait_for_all_but(stages - 2)
     copy = ptx.copy_async_4 if itemsize == 4 else ptx.copy_async_8
 
     @cuda.jit(device=True, inline="always")
-    def bring(shared, base, to, array, at, there):
-        """shared[to] = array[at], or 0 if it is not there."""
-        if asynchronous:
-            origin = ptx.address_of(array)
-            if there:
-                origin += at * itemsize
-            copy(ptx.moved(base, to * itemsize), origin, uint32(itemsize if there else 0))
-        else:
-            shared[uint64(to)] = compute(array[at]) if there else compute(0)
+    def following(stage):
+        """Where the stage after one begins."""
+        stage = int32(stage + step)
+        return int32(0) if stage == stages * step else stage
 
     @cuda.jit(device=True, inline="always")
-    def bring_input(shared, base, first, input, at, c0, thread, channel, channels):
-        """shared[first + (k, m)] = the input's channel c0 + k of pixel m for the tap that `at` is the origin of."""
+    def bring_input(shared, base, to, input, at, most, c0, thread, channel):
+        """Bring a thread's elements to the stage at `to`, or zeros: a pixel that is one has no channels, most[] = 0.
+
+        (k, m) of the tile is the input's channel c0 + k of pixel m.
+        """
+        k, m = (thread % KC, thread // KC) if channels_last else (thread // BM, thread % BM)
+        first = int32(to + k * pitch + m)
         for i in range(loads_a):
-            e = thread + i * threads
-            k, m = (e % KC, e // KC) if channels_last else (e // BM, e % BM)
-            origin = at[i if channels_last else 0]
-            there = origin != NOWHERE and c0 + k < channels
-            bring(shared, base, first + k * pitch + m, input, origin + (c0 + k) * channel, there)
+            pixel = i if channels_last else 0
+            there = i * channels_apart < int32(most[pixel] - c0 - k)
+            where, target = at[pixel] + i * channels_apart * channel, first + i * elements_apart
+            if asynchronous:
+                copy(ptx.moved(base, target * itemsize), where, uint32(itemsize if there else 0))
+            else:
+                shared[uint64(target)] = compute(input[where]) if there else compute(0)
 
     @cuda.jit(device=True, inline="always")
-    def bring_weight(shared, base, first, weight, at, c0, thread, o0, g):
-        """shared[first + (k, j)] = the weight of channel c0 + k and output channel o0 + j for the tap that begins at `at`."""
+    def bring_weight(shared, base, to, weight, at, c0, left, thread, row):
+        """Bring a thread's vectors of weights of channels from c0 on, or zeros; rows of weights are `row` apart."""
+        k, j = thread // lines, thread % lines * many
+        first = int32(to + KC * pitch + k * BN + j)
         for i in range(loads_b):
-            e = thread + i * threads
-            k, j = e // BN, e % BN
-            there = c0 + k < g.channels and o0 + j < g.outs
-            bring(shared, base, first + KC * pitch + k * BN + j, weight, at + int64(c0 + k) * g.outs + o0 + j, there)
+            if loads_b * threads == KC * lines or thread + i * threads < KC * lines:
+                there = i * rows_apart < int32(left - c0)
+                where, target = at + i * rows_apart * row, first + i * rows_apart * BN
+                if asynchronous:
+                    ptx.copy_async_16(ptx.moved(base, target * itemsize), where, uint32(16 if there else 0))
+                else:
+                    for v in range(many):
+                        shared[uint64(target + v)] = weight[where + v] if there else compute(0)
 
     @cuda.jit(device=True, inline="always")
-    def product(sums, shared, first, k, ty, tx, a, b):
-        """Add the products of channel k of a step: rows SUB * ty ... of every SUB * LANES, and columns likewise."""
-        for i in range(MR):
-            a[i] = shared[first + k * uint64(pitch) + uint64(i // SUB * SUB * LANES + i % SUB) + ty * uint64(SUB)]
-        for j in range(NR):
-            b[j] = shared[first + k * uint64(BN) + uint64(KC * pitch + j // SUB * SUB * LANES + j % SUB) + tx * uint64(SUB)]
-        for i in range(MR):
-            for j in range(NR):
-                sums[i, j] = compute(sums[i, j] + a[i] * b[j])
+    def find_pixels(images, corners, m0, pixels, group, thread, s, g):
+        """images[r], corners[:, r] = where the image of pixel m0 + r begins, and the first coordinates that the pixel reads."""
+        for r in range(thread, BM, threads):
+            n, d, h, w = pixel_32(min(m0 + r, pixels - 1), g)
+            images[r] = n * s.input[0] + group * s.input[1]
+            corners[0, r], corners[1, r] = d * g.stride_d - g.low_d, h * g.stride_h - g.low_h
+            corners[2, r] = w * g.stride_w - g.low_w
 
     @cuda.jit(device=True, inline="always")
-    def multiply(sums, shared, first, ty, tx, a, b):
-        """Add the products of a step, two channels a turn, so that one is loaded while the other is multiplied."""
-        for k in range(0, KC, 2):
-            product(sums, shared, first, uint64(k), ty, tx, a, b)
-            product(sums, shared, first, uint64(k + 1), ty, tx, a, b)
-
-    @cuda.jit(device=True, inline="always")
-    def origins(at, first, z0, y0, x0, tap, strides, g):
-        """at[i] = where a thread's i-th pixel reads its first channel with a tap, or NOWHERE: it is a zero."""
-        line, kw = split_32(tap, g.kernel_w)
-        kd, kh = split_32(line, g.kernel_h)
+    def origins(at, most, images, corners, tap, begin, thread, strides, g):
+        """at[i] = where a thread's i-th pixel reads its first channel with a tap; most[i] = its channels, 0 if it is a zero."""
+        rest, kw = split_32(tap, g.kernel_w)
+        kd, kh = split_32(rest, g.kernel_h)
+        k = thread % KC if channels_last else thread // BM
         for i in range(pixels_of_thread):
-            z = read(int32(z0[i] + kd * g.dilation_d), int32(g.size_d), mode)
-            y = read(int32(y0[i] + kh * g.dilation_h), int32(g.size_h), mode)
-            x = read(int32(x0[i] + kw * g.dilation_w), int32(g.size_w), mode)
-            at[i] = first[i] + z * strides[3] + y * strides[4] + x * strides[5]
+            r = thread // KC + i * (threads // KC) if channels_last else thread % BM
+            z = read(int32(corners[0, r] + kd * g.dilation_d), int32(g.size_d), mode)
+            y = read(int32(corners[1, r] + kh * g.dilation_h), int32(g.size_h), mode)
+            x = read(int32(corners[2, r] + kw * g.dilation_w), int32(g.size_w), mode)
+            at[i] = begin + (images[r] + z * strides[3] + y * strides[4] + x * strides[5] + k * strides[2]) * scale
+            most[i] = g.channels
             if z < 0 or y < 0 or x < 0:
-                at[i] = NOWHERE
+                most[i] = 0
 
-    def square(i0, j0):
-        """The function that stores a square of the tile, so that neighbouring threads store neighbours."""
+    @cuda.jit(device=True, inline="always")
+    def place_of(r, piece):
+        return piece // across * SIDE + r
+
+    put = storing(compute, activation, form, SIDE, SIDE, line, threads, place_of)
+
+    def write(piece):
+        """The function that writes a square of the tile to shared memory. Sums stay in registers: their places are known."""
+        i0, j0 = piece // across * SUB, piece % across * SUB
 
         @cuda.jit(device=True, inline="always")
-        def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
-            ty, tx = thread // LANES, thread & LANES - 1
+        def one(shared, sums, tx, ty):
             for i in range(SUB):
                 for j in range(SUB):
-                    shared[uint64((ty * SUB + i) * (SIDE + 1) + tx * SUB + j)] = sums[i0 + i, j0 + j]
-            cuda.syncthreads()
-            for e in range(thread, SIDE * SIDE, threads):
-                r, c = e % SIDE, e // SIDE
-                if s.output[2] == 1:
-                    r, c = c, r
-                value = shared[uint64(r * (SIDE + 1) + c)]
-                put(output, bias, residual, outputs, residuals, i0 * LANES + r, group, o0 + j0 * LANES + c, value, s, g)
-            cuda.syncthreads()
+                    if channels_first:
+                        shared[uint64((tx * SUB + i) * line + ty * SUB + j)] = sums[i0 + j, j0 + i]
+                    else:
+                        shared[uint64((ty * SUB + i) * line + tx * SUB + j)] = sums[i0 + i, j0 + j]
 
-        return store
+        return one
 
-    # Not a loop, which would stay one, with its sums in memory.
-    store_0, store_1, store_2, store_3 = pieces([square(i0, j0) for i0 in range(0, MR, SUB) for j0 in range(0, NR, SUB)])
+    write_piece = one_of([write(piece) for piece in range(many_pieces)])
 
     def implicit_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, compute, alignment)
         outputs = cuda.shared.array(BM, int64)
         residuals = cuda.shared.array(BM, int64)
+        images = cuda.shared.array(BM, int64)
+        corners = cuda.shared.array((3, BM), int32)
         base = ptx.shared_address(shared)
         sums = cuda.local.array((MR, NR), compute)
-        a, b = cuda.local.array(MR, compute), cuda.local.array(NR, compute)
-        at, first = cuda.local.array(pixels_of_thread, int64), cuda.local.array(pixels_of_thread, int64)
-        z0, y0 = cuda.local.array(pixels_of_thread, int32), cuda.local.array(pixels_of_thread, int32)
-        x0 = cuda.local.array(pixels_of_thread, int32)
+        at, most = cuda.local.array(pixels_of_thread, int64), cuda.local.array(pixels_of_thread, int32)
         thread = cuda.threadIdx.x
         ty, tx = thread // LANES, thread & LANES - 1
         pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
@@ -139,51 +153,64 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, activation
         taps = int32(g.kernel_d * g.kernel_h * g.kernel_w)
         chunks = int32(max(1, (g.channels + KC - 1) // KC))
         steps = int32(taps * chunks)
+        channels, channel, row = int32(g.channels), s.input[2] * scale, int32((g.outs + many - 1) // many * many)
+        deeper, further, back = KC * channel, int32(KC * row * scale), int32((chunks * KC - g.channels) * row * scale)
+        in_input, in_weight = int64(0), int64(0)
+        if asynchronous:
+            in_input, in_weight = ptx.address_of(input), ptx.address_of(weight)
+        rows, columns = uint64(ty * SUB), uint64(KC * pitch + tx * SUB)
 
-        tile = int32(cuda.blockIdx.x)
-        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
-            m0, o0 = int32(row * BM), int32(column * BN)
-            count = int32(end - begin)
-            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
-            for i in range(pixels_of_thread):
-                e = thread + i * threads
-                m = e // KC if channels_last else e % BM
-                n, d, h, w = pixel_32(min(m0 + m, pixels - 1), g)
-                first[i] = n * s.input[0] + group * s.input[1]
-                z0[i], y0[i], x0[i] = d * g.stride_d - g.low_d, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
-            for i in range(MR):
-                for j in range(NR):
-                    sums[i, j] = compute(0)
+        tile_row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
+        m0, o0 = int32(tile_row * BM), int32(column * BN)
+        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        find_pixels(images, corners, m0, pixels, group, thread, s, g)
+        for i in range(MR):
+            for j in range(NR):
+                sums[i, j] = compute(0)
 
-            tap, chunk = split_32(begin, chunks)
-            c0 = int32(chunk * KC)
-            origins(at, first, z0, y0, x0, tap, s.input, g)
-            for now in range(int32(1 - stages), count):
-                coming = now + stages - 1
-                if now >= 0:
-                    if asynchronous:
-                        wait()
-                    cuda.syncthreads()
-                if coming < count:
-                    to = coming % stages * step
-                    bring_input(shared, base, to, input, at, c0, thread, s.input[2], g.channels)
-                    bring_weight(shared, base, to, weight, int64(group * taps + tap) * g.channels * g.outs, c0, thread, o0, g)
-                    c0 = int32(c0 + KC)
-                    if c0 >= g.channels:
-                        c0, tap = int32(0), int32(tap + 1)
-                        origins(at, first, z0, y0, x0, tap, s.input, g)
+        tap, chunk = split_32(begin, chunks)
+        c0 = int32(chunk * KC)
+        cuda.syncthreads()
+        origins(at, most, images, corners, tap, in_input, thread, s.input, g)
+        for i in range(pixels_of_thread):
+            at[i] += c0 * s.input[2] * scale
+        k, o = thread // lines, o0 + thread % lines * many
+        weights = in_weight + ((int64(group * taps + tap) * g.channels + c0 + k) * row + o) * scale
+        left = int32(g.channels - k if o < g.outs else 0)
+        now, coming, count = int32(1 - stages), int32(0), int32(end - begin)
+        while now < count:
+            if now >= 0:
                 if asynchronous:
-                    ptx.commit()
-                if now >= 0:
-                    multiply(sums, shared, uint64(uint32(now) % uint32(stages) * uint32(step)), uint64(ty), uint64(tx), a, b)
+                    wait()
+                cuda.syncthreads()
+            if now + stages - 1 < count:
+                bring_input(shared, base, coming, input, at, most, c0, thread, channel)
+                bring_weight(shared, base, coming, weight, weights, c0, left, thread, int32(row * scale))
+                c0 = int32(c0 + KC)
+                weights += further
+                for i in range(pixels_of_thread):
+                    at[i] += deeper
+                if c0 >= channels:
+                    c0, tap = int32(0), int32(tap + 1)
+                    weights -= back
+                    origins(at, most, images, corners, tap, in_input, thread, s.input, g)
+            if asynchronous:
+                ptx.commit()
+            coming = following(coming)
+            if now >= 0:  # the stage that comes next is the oldest
+                multiply(sums, shared, rows + uint64(uint32(coming)), columns + uint64(uint32(coming)))
+            now = int32(now + 1)
+        cuda.syncthreads()
+
+        for piece in range(many_pieces):
+            write_piece(piece, shared, sums, tx, ty)
+            cuda.syncthreads()
+            o = o0 + piece % across * SIDE
+            put(shared, 0, output, bias, residual, outputs, residuals, group, o, piece, thread, s, g)
             cuda.syncthreads()
 
-            store_0(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_1(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_2(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_3(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            tile = int32(tile + cuda.gridDim.x)
-
-    implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * (SIDE + 1))
+    implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * line)
+    implicit_gemm_kernel.most_blocks = ALL_BLOCKS
+    if channels_last and MR * NR * itemsize == 256:
+        implicit_gemm_kernel.most_registers = 128  # so that a multiprocessor holds two blocks
     return implicit_gemm_kernel

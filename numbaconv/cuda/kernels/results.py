@@ -1,28 +1,50 @@
-"""How a block stores a tile of sums: rows are pixels, whose places are found once, and columns are output channels."""
+"""How a block stores a tile of sums: rows are pixels, whose places are found once, and columns are output channels.
+
+The sums go through shared memory, so that neighbouring threads store neighbours, several of them as one vector where memory
+allows (see ``storing.py``). The simple case to read first: along channels, one at a time.
+"""
 
 from functools import cache
 
-from numba import cuda
+from numba import cuda, uint64
 
-from numbaconv.cuda.kernels.common import NOWHERE, finishing, pixel_32
+from numbaconv.cuda.kernels.common import NOWHERE, completion, pixel_32
+from numbaconv.cuda.storing import CHANNELS
+from numbaconv.cuda.vectors import vectors
 
-__all__ = ["pieces", "results"]
-
-
-@cuda.jit(device=True, inline="always")
-def nothing(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
-    """In place of a piece that a tile does not have."""
+__all__ = ["one_of", "rows_of", "storing"]
 
 
-def pieces(stores):
-    """Four functions that store a piece of a tile each, for tiles of up to four."""
-    return (*stores, nothing, nothing, nothing)[:4]
+def one_of(functions):
+    """Return what calls the function of a number. They are no array, and their arguments stay in registers."""
+    number, first = len(functions) - 1, functions[-1]
+    if not number:
+        return first_of(first)
+    others = one_of(functions[:-1])
+
+    @cuda.jit(device=True, inline="always")
+    def call(piece, shared, sums, x, y):
+        if piece == number:
+            first(shared, sums, x, y)
+        else:
+            others(piece, shared, sums, x, y)
+
+    return call
+
+
+def first_of(function):
+    """Return what calls a function, whatever the number."""
+
+    @cuda.jit(device=True, inline="always")
+    def call(piece, shared, sums, x, y):
+        function(shared, sums, x, y)
+
+    return call
 
 
 @cache
-def results(compute, activation, BM, threads):
-    """Return the functions that find the places of a tile's rows, in two tables, and that finish and store one sum."""
-    finish = finishing(compute, activation)
+def rows_of(BM, threads):
+    """Return the function that finds the places of a tile's rows, in two tables."""
 
     @cuda.jit(device=True, inline="always")
     def find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g):
@@ -36,12 +58,92 @@ def results(compute, activation, BM, threads):
                 outputs[r] = n * to[0] + group * to[1] + d * to[3] + h * to[4] + w * to[5]
                 residuals[r] = n * add[0] + group * add[1] + d * add[3] + h * add[4] + w * add[5]
 
-    @cuda.jit(device=True, inline="always")
-    def put(output, bias, residual, outputs, residuals, r, group, o, total, s, g):
-        """Finish and store the sum of row r and output channel o, if there are such."""
-        to = outputs[r]
-        if to != NOWHERE and o < g.outs:
-            at_bias, at_residual = group * s.bias[1] + o * s.bias[2], residuals[r] + o * s.residual[2]
-            finish(output, bias, residual, to + o * s.output[2], at_bias, at_residual, total, g)
+    return find_rows
 
-    return find_rows, put
+
+@cuda.jit(device=True, inline="always")
+def one_load(pointer, index, values, first):
+    values[first] = pointer[index]
+
+
+@cuda.jit(device=True, inline="always")
+def one_store(pointer, index, values, first):
+    pointer[index] = values[first]
+
+
+@cuda.jit(device=True, inline="always")
+def itself(row, piece):
+    return row
+
+
+@cuda.jit(device=True, inline="always")
+def unchanged(value):
+    return value
+
+
+def storing(compute, activation, form, rows, columns, pitch, threads, place=itself, read=unchanged):
+    """Return what finishes and stores a rectangle of sums of type `compute`, which lie in shared memory in lines.
+
+    A line is a row of sums or, along pixels, a column, and the next one lies `pitch` elements further. `place` says which row of
+    the tile the r-th one of a piece is, and neighbours of a vector stay such; `read` makes a sum of an element.
+    """
+    channels = form.along == CHANNELS
+    lines, items = (rows, columns) if channels else (columns, rows)
+    many = min(form.many, items, items * lines // threads)
+    twice, units = 2 * many, items // many  # of a line, a thread each
+    step = threads // units
+    assert threads % units == lines % step == 0, "threads take the same items of each line"
+    load, put = vectors(many) if many > 1 else (one_load, one_store)
+    complete = completion(compute, activation, form.boolean)
+
+    @cuda.jit(device=True, inline="always")
+    def finish(held, more, shared, first, output, residual, at_output, at_residual, g):
+        """Store `many` sums from shared[first] on, with what `more` adds."""
+        for v in range(many):
+            held[v] = read(shared[uint64(first + v)])
+        if g.has_bias:
+            for v in range(many):
+                held[v] = compute(held[v] + more[v])
+        if g.has_residual:
+            load(residual, at_residual, more, many)
+            for v in range(many):
+                held[v] = compute(held[v] + more[many + v])
+        for v in range(many):
+            held[v] = complete(held[v])
+        put(output, at_output, held, 0)
+
+    @cuda.jit(device=True, inline="always")
+    def store_channels(shared, first, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g):
+        held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
+        item, line = thread % units * many, thread // units
+        o = o0 + item
+        if o < g.outs:
+            for v in range(many):
+                more[v] = compute(bias[group * s.bias[1] + (o + v) * s.bias[2]]) if g.has_bias else compute(0)
+            for i in range(lines // step):
+                r = place(line + i * step, piece)
+                to = outputs[r]
+                if to != NOWHERE:
+                    at_residual = residuals[r] + o * s.residual[2] if g.has_residual else 0
+                    at = first + (line + i * step) * pitch + item
+                    finish(held, more, shared, at, output, residual, to + o * s.output[2], at_residual, g)
+
+    @cuda.jit(device=True, inline="always")
+    def store_pixels(shared, first, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g):
+        held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
+        item, line = thread % units * many, thread // units
+        r = place(item, piece)
+        to = outputs[r]
+        if to != NOWHERE:
+            at_residual = residuals[r] if g.has_residual else 0
+            for i in range(lines // step):
+                o = o0 + line + i * step
+                if o < g.outs:
+                    one = compute(bias[group * s.bias[1] + o * s.bias[2]]) if g.has_bias else compute(0)
+                    for v in range(many):
+                        more[v] = one
+                    at = first + (line + i * step) * pitch + item
+                    place_of_residual = at_residual + o * s.residual[2]
+                    finish(held, more, shared, at, output, residual, to + o * s.output[2], place_of_residual, g)
+
+    return store_channels if channels else store_pixels

@@ -9,10 +9,11 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 
 from numbaconv.cuda import mma, ptx
 from numbaconv.cuda.binary import factory
-from numbaconv.cuda.geometry import PART, ROW_BYTES, STAGES
+from numbaconv.cuda.geometry import ALL_BLOCKS, PART, ROW_BYTES, STAGES
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
-from numbaconv.cuda.kernels.results import pieces, results
+from numbaconv.cuda.kernels.results import one_of, rows_of, storing
+from numbaconv.cuda.storing import CHANNELS
 from numbaconv.cuda.target import simulated
 
 __all__ = ["tensor_gemm"]
@@ -29,7 +30,7 @@ def place(row, part):
 
 
 @factory
-def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
+def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): warps_m x warps_n warps of MF x NF fragments each."""
     product = {"tf32": ptx.mma_tf32, "f16": ptx.mma_f16, "bf16": ptx.mma_bf16}[kind]
     wait = ptx.wait_for_all_but(STAGES - 2)
@@ -38,10 +39,11 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
     threads = mma.LANES * warps_m * warps_n
     BM, BN = mma.M * MF * warps_m, mma.N * NF * warps_n
     rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, BN, PARTS, place, mode)
-    find_rows, put = results(float32, activation, BM, threads)
+    find_rows = rows_of(BM, threads)
     stage = (BM + BN) * ROW_BYTES
     alignment = None if simulated() else 128  # of what is copied by 16 bytes; the simulator knows none
-    band, pitch = mma.M * warps_m, BN + 4  # of the sums on their way out
+    band, channels = mma.M * warps_m, form.along == CHANNELS
+    pitch = BN + 8 if channels else band + 4  # of the sums on their way out, so that a warp stores to many banks
 
     @cuda.jit(device=True, inline="always")
     def fragments(a, b, shared, warp_m, warp_n, row, half):
@@ -69,31 +71,26 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
                     sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3],
                 )  # fmt: skip
 
-    def row_of_fragments(i):
-        """The function that stores a row of fragments, so that neighbouring threads store neighbours."""
+    @cuda.jit(device=True, inline="always")
+    def place_of(r, piece):
+        return (r // mma.M * MF + piece) * mma.M + r % mma.M
+
+    put = storing(float32, activation, form, band, BN, pitch, threads, place_of, ptx.bits_float)
+
+    def write(i):
+        """The function that writes a row of fragments to shared memory. Sums stay in registers: their places are known."""
 
         @cuda.jit(device=True, inline="always")
-        def store(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g):
-            lane, warp = thread & mma.LANES - 1, thread // mma.LANES
+        def one(shared, sums, lane, warp):
             for j in range(NF):
                 for k in range(4):
                     r, c = c_place(lane, k)
-                    to = (warp // warps_n * mma.M + r) * pitch + (warp % warps_n * NF + j) * mma.N + c
-                    shared[uint64(to)] = ptx.float_bits(sums[i, j, k])
-            cuda.syncthreads()
-            for e in range(thread, band * BN, threads):
-                r, c = e // BN, e % BN
-                if s.output[2] != 1:
-                    r, c = e % band, e // band
-                value = ptx.bits_float(shared[uint64(r * pitch + c)])
-                r = (r // mma.M * MF + i) * mma.M + r % mma.M
-                put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
-            cuda.syncthreads()
+                    r, c = warp // warps_n * mma.M + r, (warp % warps_n * NF + j) * mma.N + c
+                    shared[uint64(r * pitch + c if channels else c * pitch + r)] = ptx.float_bits(sums[i, j, k])
 
-        return store
+        return one
 
-    # Not a loop, which would stay one, with its sums in memory.
-    store_0, store_1, store_2, store_3 = pieces([row_of_fragments(i) for i in range(MF)])
+    write_piece = one_of([write(i) for i in range(MF)])
 
     def tensor_gemm_kernel(input, weight, bias, residual, output, s, g):
         shared = cuda.shared.array(0, uint32, alignment)
@@ -113,38 +110,37 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, activation=None):
         total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
         steps = int32((total + PARTS - 1) // PARTS)
 
-        tile = int32(cuda.blockIdx.x)
-        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            tile_row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
-            m0, o0 = int32(tile_row * BM), int32(column * BN)
-            weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
-            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
-            for i in range(MF):
-                for j in range(NF):
-                    for k in range(4):
-                        sums[i, j, k] = float32(0)
+        tile_row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
+        m0, o0 = int32(tile_row * BM), int32(column * BN)
+        weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
+        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        for i in range(MF):
+            for j in range(NF):
+                for k in range(4):
+                    sums[i, j, k] = float32(0)
 
-            for step in range(int32(begin + 1 - STAGES), end):
-                if step >= begin:
-                    wait()
-                    cuda.syncthreads()
-                if step + STAGES - 1 < end:
-                    to_a = ptx.moved(base, uint32(step + STAGES - 1) % uint32(STAGES) * uint32(stage))
-                    to_b = ptx.moved(to_a, BM * ROW_BYTES)
-                    bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
-                ptx.commit()
-                if step >= begin:
-                    at_stage = ptx.moved(base, uint32(step) % uint32(STAGES) * uint32(stage))
-                    for k in range(PARTS // 2):
-                        fragments(a, b, at_stage, warp_m, warp_n, row, 2 * k + half)
-                        multiply(sums, a, b)
+        for step in range(int32(begin + 1 - STAGES), end):
+            if step >= begin:
+                wait()
+                cuda.syncthreads()
+            if step + STAGES - 1 < end:
+                to_a = ptx.moved(base, uint32(step + STAGES - 1) % uint32(STAGES) * uint32(stage))
+                to_b = ptx.moved(to_a, BM * ROW_BYTES)
+                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+            ptx.commit()
+            if step >= begin:
+                at_stage = ptx.moved(base, uint32(step) % uint32(STAGES) * uint32(stage))
+                for k in range(PARTS // 2):
+                    fragments(a, b, at_stage, warp_m, warp_n, row, 2 * k + half)
+                    multiply(sums, a, b)
 
+        cuda.syncthreads()
+        for piece in range(MF):
+            write_piece(piece, shared, sums, lane, warp)
             cuda.syncthreads()
-            store_0(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_1(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_2(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            store_3(shared, sums, output, bias, residual, outputs, residuals, group, o0, thread, s, g)
-            tile = int32(tile + cuda.gridDim.x)
+            put(shared, 0, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g)
+            cuda.syncthreads()
 
-    tensor_gemm_kernel.shared_bytes = STAGES * stage
+    tensor_gemm_kernel.shared_bytes = max(STAGES * stage, (band if channels else BN) * pitch * 4)
+    tensor_gemm_kernel.most_blocks = ALL_BLOCKS
     return tensor_gemm_kernel

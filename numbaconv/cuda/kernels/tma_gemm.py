@@ -25,9 +25,8 @@ BLOCKS = 528  # at most, four times an H200's multiprocessors: each has its maps
 def publish_maps(maps, input_map, weight_map):
     """Write a block's two maps; return the first one's address."""
     first = cuda.blockIdx.x * 2 * WORDS
-    for i in range(WORDS):
-        maps[first + i] = input_map[i]
-        maps[first + WORDS + i] = weight_map[i]
+    tma.put_words(maps, first, input_map)
+    tma.put_words(maps, first + WORDS, weight_map)
     address = ptx.address_of(maps) + first * 8
     tma.release()
     tma.acquire(address)
@@ -61,12 +60,12 @@ def asking(channels, BM, N):
 
 
 @factory
-def tma_gemm(kind, warpgroups, N, stages, activation=None):
+def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns."""
     channels = warpgroup.ROW // (4 if kind == "tf32" else 2)
     BM = warpgroup.M * warpgroups
     product = warpgroup.products(kind, N)
-    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, activation)
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation)
     bring = asking(channels, BM, N)
     stage, ahead = (BM + N) * warpgroup.ROW, stages - 2
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
@@ -125,6 +124,6 @@ def tma_gemm(kind, warpgroups, N, stages, activation=None):
             cuda.syncthreads()
             tile = int32(tile + cuda.gridDim.x)
 
-    tma_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N)) + warpgroup.EIGHT_ROWS
+    tma_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS
     tma_gemm_kernel.most_blocks = BLOCKS
     return tma_gemm_kernel

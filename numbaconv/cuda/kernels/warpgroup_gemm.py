@@ -9,7 +9,7 @@ from numba import cuda, float32, int32, int64, uint32
 
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.binary import factory
-from numbaconv.cuda.geometry import PART
+from numbaconv.cuda.geometry import ALL_BLOCKS, PART
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
 from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
@@ -21,13 +21,13 @@ place = cuda.jit(device=True, inline="always")(warpgroup.place)
 
 
 @factory
-def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
+def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
     """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns."""
     itemsize = 4 if kind == "tf32" else 2
     BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
     product = warpgroup.products(kind, N)
     rows_of_thread, begin_tile, bring = gather(itemsize, threads, BM, N, ROW_PARTS, place, mode)
-    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, activation)
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation)
     stage, ahead = (BM + N) * warpgroup.ROW, stages - 2
     wait = ptx.wait_for_all_but(ahead - 1)
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
@@ -44,33 +44,38 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, activation=None):
         total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
         steps = int32((total + ROW_PARTS - 1) // ROW_PARTS)
 
-        tile = int32(cuda.blockIdx.x)
-        while tile < g.splits * g.groups * tiles_m * tiles_n:  # and not range(), which divides to count
-            row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
-            m0, o0 = int32(row * BM), int32(column * N)
-            weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
-            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
+        m0, o0 = int32(row * BM), int32(column * N)
+        weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
+        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
 
-            sums = zeros()
-            for step in range(int32(begin - ahead), end):
-                if step >= begin:
-                    wait()
-                    warpgroup.publish()
-                    cuda.syncthreads()
-                    sums = multiply(sums, ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage)))
-                if step + ahead < end:
-                    to_a = ptx.moved(base, uint32(step + ahead) % uint32(stages) * uint32(stage))
-                    to_b = ptx.moved(to_a, BM * warpgroup.ROW)
-                    bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
-                ptx.commit()
-                if step >= begin:
-                    wait_for_products()
-            sums = settle(sums)
-
+        for step in range(begin, int32(begin + ahead)):
+            if step < end:
+                to_a = ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage))
+                to_b = ptx.moved(to_a, BM * warpgroup.ROW)
+                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+            ptx.commit()
+        sums, step = zeros(), begin
+        while True:  # at least once: sums that may be zeros after the loop would make products wait for each other
+            wait()
+            warpgroup.publish()
             cuda.syncthreads()
-            store(sums, shared, output, bias, residual, outputs, residuals, group, o0, s, g)
-            cuda.syncthreads()
-            tile = int32(tile + cuda.gridDim.x)
+            sums = multiply(sums, ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage)))
+            if step + ahead < end:
+                to_a = ptx.moved(base, uint32(step + ahead) % uint32(stages) * uint32(stage))
+                to_b = ptx.moved(to_a, BM * warpgroup.ROW)
+                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+            ptx.commit()
+            wait_for_products()
+            step = int32(step + 1)
+            if step >= end:
+                break
+        sums = settle(sums)
 
-    warpgroup_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N)) + warpgroup.EIGHT_ROWS
+        cuda.syncthreads()
+        store(sums, shared, output, bias, residual, outputs, residuals, group, o0, s, g)
+        cuda.syncthreads()
+
+    warpgroup_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS
+    warpgroup_gemm_kernel.most_blocks = ALL_BLOCKS
     return warpgroup_gemm_kernel

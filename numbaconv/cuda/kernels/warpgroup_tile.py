@@ -2,10 +2,11 @@
 
 from functools import cache
 
-from numba import cuda, float32, uint32, uint64
+from numba import cuda, float32, uint32
 
 from numbaconv.cuda import ptx, warpgroup
-from numbaconv.cuda.kernels.results import results
+from numbaconv.cuda.kernels.results import rows_of, storing
+from numbaconv.cuda.storing import CHANNELS
 
 __all__ = ["aligned", "bytes_of_sums", "warpgroup_tile"]
 
@@ -19,28 +20,34 @@ def aligned(shared):
     return ptx.moved(begin, -begin & warpgroup.EIGHT_ROWS - 1)
 
 
-def _pitch(N):
-    """Floats from a row of sums to the next, so that threads which store together store to different banks."""
-    return N + 8
+def _lines(rows, N, form):
+    """How the sums of so many rows lie on their way: their lines, and the floats from one to the next.
+
+    With these distances threads which store together store to different banks.
+    """
+    return (rows, N + 8) if form.along == CHANNELS else (N, rows + 4)
 
 
-def bytes_of_sums(warpgroups, N):
+def bytes_of_sums(warpgroups, N, form):
     """Shared memory that the sums take on their way."""
-    return warpgroup.M * warpgroups * _pitch(N) * 4
+    lines, pitch = _lines(warpgroup.M * warpgroups, N, form)
+    return lines * pitch * 4
 
 
 @cache
-def warpgroup_tile(kind, warpgroups, N, activation):
+def warpgroup_tile(kind, warpgroups, N, form, activation):
     """Return three functions for tiles of 64 rows a warpgroup, and N columns.
 
     ``find_rows`` is that of ``results``; ``multiply(sums, stage)`` begins the products of a stage, the rows of A and after them
-    those of B, 128 bytes each; ``store`` writes the sums to the output, through shared memory, so that neighbouring threads store
-    neighbours.
+    those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory.
     """
-    BM, threads, pitch = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, _pitch(N)
+    BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
+    _, pitch = _lines(BM, N, form)
     product = warpgroup.products(kind, N)
-    add, hold, to_shared = product.add, product.hold, product.store
-    find_rows, put = results(float32, activation, BM, threads)
+    add, hold = product.add, product.hold
+    to_shared, row_step = (product.store_rows, pitch * 4) if form.along == CHANNELS else (product.store_columns, 4)
+    find_rows = rows_of(BM, threads)
+    put = storing(float32, activation, form, BM, N, pitch, threads)
 
     @cuda.jit(device=True, inline="always")
     def multiply(sums, stage):
@@ -61,13 +68,8 @@ def warpgroup_tile(kind, warpgroups, N, activation):
         base, thread = aligned(shared), cuda.threadIdx.x
         skipped = (base - ptx.shared_address(shared)) // 4
         rows = thread // warpgroup.THREADS * warpgroup.M
-        to_shared(sums, ptx.moved(base, rows * pitch * 4), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
+        to_shared(sums, ptx.moved(base, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
         cuda.syncthreads()
-        for e in range(thread, BM * N, threads):
-            r, c = e // N, e % N
-            if s.output[2] != 1:
-                r, c = e % BM, e // BM
-            value = shared[uint64(skipped + r * pitch + c)]
-            put(output, bias, residual, outputs, residuals, r, group, o0 + c, value, s, g)
+        put(shared, skipped, output, bias, residual, outputs, residuals, group, o0, 0, thread, s, g)
 
     return find_rows, multiply, store
