@@ -75,7 +75,7 @@ def why_not(spec: ConvSpec) -> str | None:
 
 
 def pack(spec: ConvSpec, weight: np.ndarray, stream: Any) -> np.ndarray:
-    """Return ``(groups, kd, kh, kw, channels, outs)`` in the compute dtype, the last out repeated up to a multiple of 16 bytes."""
+    """Return ``(groups, kd, kh, kw, channels, outs)`` in the compute dtype, outs padded to multiples of 16 bytes."""
     from numbaconv.cuda.copying import copy
     from numbaconv.cuda.memory import scratch
 
