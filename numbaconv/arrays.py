@@ -67,7 +67,7 @@ class Memory(Protocol):
         Raises ValueError if they live on several devices.
         """
 
-    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+    def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         """Return the stream that a call is on, having it wait for all that these operands wait for."""
 
     def site(self, array: Any) -> Hashable:
@@ -84,6 +84,12 @@ class Memory(Protocol):
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         """Return the array that `view`, derived from the view of `array`, describes."""
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Callable[[Any, Any], tuple[Any, int]]:
+        """Return what does that for arrays like `stored` and its `view`, of the family and on the device of `like`.
+
+        Given an array as `like` and a stream, it returns what is described, and its address.
+        """
 
     def to_host(self, array: Any, stream: Any) -> np.ndarray:
         """Copy to NumPy."""
@@ -120,7 +126,7 @@ class _Host:
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         return nullcontext(stream)
 
-    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+    def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         return stream
 
     def site(self, array: Any) -> Hashable:
@@ -156,6 +162,9 @@ class _Host:
 
     def settle(self, stream: Any) -> None:
         pass
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Callable[[Any, Any], tuple[Any, int]]:
+        raise NotImplementedError  # as in record
 
     def look(self, array: Any) -> None:
         return None

@@ -83,6 +83,7 @@ def test_the_driver_gets_every_parameter(monkeypatch):
     assert set(declared) == {"u64"}, "a launch hands words of 8 bytes"
     driver = Driver(len(declared))
     monkeypatch.setattr("cuda.bindings.driver.cuLaunchKernel", driver.cuLaunchKernel)
+    monkeypatch.setattr("numbaconv.cuda.driver.function", lambda name: None)
     monkeypatch.setattr(launch, "current_device", lambda: 3)
     monkeypatch.setattr(launch.Launch, "_load", lambda self, device: f"handle on {device}")
 
@@ -100,6 +101,7 @@ def test_the_driver_gets_every_parameter(monkeypatch):
 
 def test_a_failed_launch_is_an_error(monkeypatch):
     monkeypatch.setattr("cuda.bindings.driver.cuLaunchKernel", lambda *args: (launch_failure,))
+    monkeypatch.setattr("numbaconv.cuda.driver.function", lambda name: None)
     monkeypatch.setattr(launch, "current_device", lambda: 0)
     monkeypatch.setattr(launch.Launch, "_load", lambda self, device: "handle")
     from cuda.bindings.driver import CUresult

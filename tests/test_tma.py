@@ -112,6 +112,7 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
         return (0,)
 
     monkeypatch.setattr(driver, "cuLaunchKernel", play)
+    monkeypatch.setattr("numbaconv.cuda.driver.function", lambda name: None)
     monkeypatch.setattr(launch, "current_device", lambda: 0)
     monkeypatch.setattr(launch.Launch, "_load", lambda self, device: "handle")
     one = launch.Launch(kernel("f16", 1, 64, 4), 7, 128, args)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from numbaconv.cuda import foreign
+from numbaconv.cuda.frame import Frame
 from numbaconv.cuda.launch import Launches
 from numbaconv.cuda.shadow import ALIGNMENT, beginning, relocated
 from numbaconv.cuda.streams import address_of, as_stream, capturing
@@ -27,9 +27,13 @@ _APART = 256  # bytes: what arrays in scratch memory begin on multiples of
 
 
 class Tape(Launches):
-    """Launches, and how much memory they need between them."""
+    """Launches on one device, and how much memory they need between them. Threads may share it."""
 
-    size = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self._device = current_device()
+        self._idle: list[Frame] = []  # a call takes one, so that no call waits for another's launches
 
     def scratch(self, shape: Size, dtype: np.dtype) -> np.ndarray:
         """Return the shadow of an array in C order that exists during the call."""
@@ -38,56 +42,65 @@ class Tape(Launches):
         return shadow
 
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
-        """Launch all of it on operands at these addresses, in their order; `like` is one of them."""
+        """Launch all of it on operands at these addresses, in their order; `like` is one of them. Its device is the current one."""
         on = address_of(stream)
-        there = [a - a % ALIGNMENT for a in addresses]
+        bases = [0, *[a & -ALIGNMENT for a in addresses]]
         if not self.size:
-            self._launch(on, [0, *there])
+            self._launch(on, bases)
             return
-        with _scratch_memory(self.size, on, like) as scratch:
-            self._launch(on, [scratch, *there])
+        captured, family = capturing(on), foreign.family(like)
+        if captured and family is not None and family.keeps:
+            own = family.empty((self.size,), np.dtype(np.uint8), like, on)
+            bases[SCRATCH] = _address(own)
+            self._launch(on, bases)
+            return
+        buffer = _buffers.get((self._device, on)) or _buffers.setdefault((self._device, on), _Buffer())
+        with buffer.lock:
+            bases[SCRATCH] = buffer.provide(self.size, on, captured)
+            self._launch(on, bases)
 
     def _launch(self, stream: int, bases: Sequence[int]) -> None:
-        for one in self:
-            one.play(stream, bases)
+        if simulated():
+            for one in self:
+                one.play(stream, bases)
+            return
+        try:
+            frame = self._idle.pop()
+        except IndexError:
+            frame = Frame([one.call() for one in self])
+        frame.launch(stream, bases)
+        self._idle.append(frame)
 
 
 # ---------------------------------------------------------------- scratch memory
 
 
 class _Buffer:
-    """Memory for those who follow each other on a stream, as large as any of them asked for; one has it at a time."""
+    """Memory for those who follow each other on a stream, as large as any of them asked for; one has it at a time.
+
+    For others than torch a graph shares the buffer of the stream that it is captured on, so that graphs captured on one stream
+    must not run at the same time.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.memory: Any = None
-        self.captured = False  # graphs refer to it
+        self._memory: Any = None
+        self._size = self._address = 0
+        self._captured = False  # graphs refer to it
+
+    def provide(self, size: int, stream: int, captured: bool) -> int:
+        """Return the address of so much memory at least; only for those who have the lock."""
+        if self._size < size:
+            if self._captured:
+                _kept.append(self._memory)
+            self._memory, self._size, self._captured = _allocate(size, stream), size, False
+            self._address = _address(self._memory)
+        self._captured |= captured
+        return self._address
 
 
 _buffers: dict[tuple[int, int], _Buffer] = {}
 _kept: list[Any] = []  # was replaced, but graphs refer to it
-
-
-@contextmanager
-def _scratch_memory(size: int, stream: int, like: Any) -> Iterator[int]:
-    """Lend memory to one call while it launches; yield its address.
-
-    A graph that is being captured from torch gets some of torch's, which keeps it for that graph. For others a graph shares the
-    buffer of the stream that it is captured on, so that graphs captured on one stream must not run at the same time.
-    """
-    captured = capturing(stream)
-    family = foreign.family(like)
-    if captured and family is not None and type(like).__module__.startswith("torch"):
-        yield _address(family.empty((size,), np.dtype(np.uint8), like, stream))
-        return
-    buffer = _buffers.setdefault((current_device(), stream), _Buffer())
-    with buffer.lock:
-        if buffer.memory is None or buffer.memory.size < size:
-            if buffer.captured:
-                _kept.append(buffer.memory)
-            buffer.memory, buffer.captured = _allocate(size, stream), False
-        buffer.captured |= captured
-        yield _address(buffer.memory)
 
 
 def _allocate(size: int, stream: int) -> Any:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from numbaconv.cuda import foreign
+from numbaconv.cuda.driver import capture_status
 from numbaconv.cuda.target import current_device, simulated
 from numbaconv.errors import bad_type, bad_value
 
@@ -55,15 +56,19 @@ def follow(stream: Any, arrays: Iterable[Any]) -> None:
     """Let a stream wait for those on which arrays are being computed, where these name them; not while it is being captured."""
     if simulated():
         return
+    named = {exported for array in arrays if (exported := _exported(array)) is not None}
+    if named:
+        _wait_for(named, stream)
+
+
+def _wait_for(producers: set[int], stream: Any) -> None:
     address = address_of(stream)
-    producers = {exported for array in arrays if (exported := _exported(array)) not in (None, address)}
-    if address == 0:
-        producers.discard(_LEGACY_DEFAULT)
-    if not producers or capturing(address):
+    others = producers - ({0, _LEGACY_DEFAULT} if address == 0 else {address})
+    if not others or capturing(address):
         return
     from numba import cuda
 
-    for producer in producers:
+    for producer in others:
         event = cuda.event(timing=False)
         event.record(cuda.external_stream(producer))
         event.wait(as_stream(stream) or cuda.default_stream())
@@ -71,17 +76,16 @@ def follow(stream: Any, arrays: Iterable[Any]) -> None:
 
 def _exported(array: Any) -> int | None:
     """The stream in an array's interface. torch exports none, and making its interface takes long."""
-    return None if type(array).__module__.startswith("torch") else array.__cuda_array_interface__.get("stream")
+    family = foreign.family(array)
+    if type(array).__module__.startswith("torch") if family is None else not family.exports:
+        return None
+    exported: int | None = array.__cuda_array_interface__.get("stream")
+    return exported
 
 
 def capturing(address: int) -> bool:
     """Whether a stream is being captured into a graph."""
-    if simulated():
-        return False
-    from cuda.bindings import driver
-
-    error, status = driver.cuStreamIsCapturing(address)
-    return bool(not error and status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE)
+    return not simulated() and capture_status(address) != 0
 
 
 # ---------------------------------------------------------------- devices
