@@ -139,9 +139,11 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
         words = (*options, backend)
         if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
             looks = look_at(memory_at("cuda"), (operator, ndim, words), arrays)
-            recorded = None if looks is None else _recorded.get(looks.key)
-            if looks is not None and recorded is not None and recorded.takes(looks):
-                return recorded.compute(looks, stream)
+            if looks is not None:
+                given, addresses, alike = looks
+                recorded = _recorded.get(alike)
+                if recorded is not None and recorded.takes(addresses):
+                    return recorded.compute(given, addresses, stream)
             return record(_recorded, looks, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
@@ -158,7 +160,7 @@ def record(memo: Memo[Recorded], looks: Looks | None, asked: Request, call: Call
     if looks is not None and planned is not None and planned.backend.place == "cuda":
         recorded = _record(planned, call, asked)
         if recorded is not None:
-            memo.remember(looks.key, recorded)
+            memo.remember(looks[-1], recorded)
     return result
 
 

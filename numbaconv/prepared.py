@@ -80,9 +80,11 @@ class Prepared:
         home, looks = arrays.place_of(input), None
         if home == "cuda":
             looks = look_at(memory_at("cuda"), None, (input, residual, out))
-            recorded = None if looks is None else self._recorded.get(looks.key)
-            if looks is not None and recorded is not None and recorded.takes(looks):
-                return recorded.compute(looks, stream)
+            if looks is not None:
+                given, addresses, alike = looks
+                recorded = self._recorded.get(alike)
+                if recorded is not None and recorded.takes(addresses):
+                    return recorded.compute(given, addresses, stream)
         target = choose(self._backend, home).place
         site, weight, bias = self._at(target, input if home == target else None)
         pack: Packer = partial(self._pack, site)

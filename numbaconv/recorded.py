@@ -7,7 +7,7 @@ As :mod:`numbaconv.bound` does for plain NumPy arrays: the first call of a kind 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,19 +18,13 @@ from numbaconv.problem import Problem
 __all__ = ["Looks", "Recorded", "look_at"]
 
 
-class Looks(NamedTuple):
-    """Where the arrays of a call are, and all else that a recording depends on."""
-
-    arrays: list[Any]  # those that there are, the input first, and `out` last if there is one
-    addresses: list[int]
-    key: tuple
+# Of the arrays of a call, the input first and `out` last if there is one: themselves, their addresses, and a key that calls share
+# which ask for the same of arrays that look the same. (A tuple, as one with names takes as long to make as to look at an array.)
+Looks = tuple[list[Any], list[int], tuple]
 
 
 def look_at(memory: Memory, asked: Hashable, arrays: Sequence[Any]) -> Looks | None:
-    """Look at the arrays of a call, or None for those that it lacks; None if one of them is not to be recorded with.
-
-    Calls that ask for the same (`asked`), whose arrays look the same, have the same key.
-    """
+    """Look at the arrays of a call, None for those that it lacks. None if one of them is not to be recorded with."""
     given: list[Any] = []
     addresses: list[int] = []
     key: list[Any] = [asked, chosen.get()]
@@ -44,7 +38,7 @@ def look_at(memory: Memory, asked: Hashable, arrays: Sequence[Any]) -> Looks | N
         given.append(array)
         addresses.append(look[0])
         key.append(look[1])
-    return Looks(given, addresses, tuple(key))
+    return given, addresses, tuple(key)
 
 
 class Recorded:
@@ -76,40 +70,43 @@ class Recorded:
     ) -> None:
         self._memory, self._site = memory, site
         self._recording: Recording = memory.record(shadows, run)
-        self._extents = [_extent(shadow) for shadow in shadows]
+        self._too_near = [_too_near(operand, shadows[-1]) for operand in shadows[:-1]]
         self._make: Callable[[Any, Any], tuple[Any, int]] | None = None
         if out is None:
             stored = np.empty(problem.stored_shape, problem.out_dtype)
             self._make = memory.maker(stored, problem.see_result(stored), like)
 
-    def takes(self, looks: Looks) -> bool:
+    def takes(self, addresses: Sequence[int]) -> bool:
         """Whether ``out``, if there is one, is apart from all that is read."""
-        if self._make is not None:
-            return True
-        *operands, out = zip(looks.addresses, self._extents, strict=True)
-        begin, end = _span(*out)
-        return all(high <= begin or end <= low for low, high in (_span(*operand) for operand in operands))
-
-    def compute(self, looks: Looks, stream: Any) -> Any:
-        """Compute, in ``out`` if it is given."""
-        if self._memory.site(None) == self._site:
-            return self._play(looks, self._memory.ordered(looks.arrays, stream))
-        with self._memory.session({f"array {n}": array for n, array in enumerate(looks.arrays)}, stream) as on:
-            return self._play(looks, on)
-
-    def _play(self, looks: Looks, stream: Any) -> Any:
-        arrays, addresses, _ = looks
         if self._make is None:
-            self._recording.play(addresses, stream, arrays[0])
+            out = addresses[-1]
+            for address, (low, high) in zip(addresses, self._too_near, strict=False):
+                if low < out - address < high:
+                    return False
+        return True
+
+    def compute(self, arrays: Sequence[Any], addresses: Sequence[int], stream: Any) -> Any:
+        """Compute, in ``out`` if it is given."""
+        memory = self._memory
+        if memory.site(None) != self._site:
+            with memory.session({f"array {n}": array for n, array in enumerate(arrays)}, stream) as on:
+                return self._play(arrays, addresses, on)
+        return self._play(arrays, addresses, memory.ordered(arrays, stream))
+
+    def _play(self, arrays: Sequence[Any], addresses: Sequence[int], stream: Any) -> Any:
+        like = arrays[0]
+        if self._make is None:
+            self._recording.play(addresses, stream, like)
             return arrays[-1]
-        result, address = self._make(arrays[0], stream)
-        self._recording.play([*addresses, address], stream, arrays[0])
+        result, address = self._make(like, stream)
+        self._recording.play([*addresses, address], stream, like)
         return result
 
 
-def _span(address: int, extent: tuple[int, int]) -> tuple[int, int]:
-    """The first byte of an array, and that after its last."""
-    return address + extent[0], address + extent[1]
+def _too_near(operand: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+    """Between which differences of their addresses two arrays overlap: more bytes than the first, fewer than the second."""
+    (low, high), (first, last) = _extent(operand), _extent(out)
+    return low - last, high - first
 
 
 def _extent(shadow: np.ndarray) -> tuple[int, int]:

@@ -118,8 +118,7 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     one = launch.Launch(kernel("f16", 1, 64, 4), 7, 128, args)
     for base in (1 << 40, 1 << 41, 1 << 40):
         one.play(9, [0, base])
-    offset = args[0].ctypes.data % 16
-    assert [call[2] for call in asked] == [(1 << 40) + offset, args[1].ctypes.data, (1 << 41) + offset], "each is encoded once"
+    assert [call[2] for call in asked] == [1 << 40, args[1].ctypes.data, 1 << 41], "each is encoded once"
     for got in words:
         assert got[-33:] == [maps.ctypes.data, *WORDS, *WORDS]
 

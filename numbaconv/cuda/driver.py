@@ -44,6 +44,9 @@ def _default_streams_are_threads() -> bool:
         return False
 
 
+_Number: Any = ctypes.c_int * 1  # where the driver puts one: unlike c_int, what stands for its own address
+
+
 class Configuration(ctypes.Structure):
     """CUlaunchConfig: all of a launch but the kernel and its arguments."""
 
@@ -99,8 +102,8 @@ def context_device() -> int | None:
     """Return the number of the GPU of this thread's current context; None if there is no such context."""
     native = function("cuCtxGetDevice")
     if native is not None:
-        number = ctypes.c_int()
-        return None if native(ctypes.byref(number)) else number.value
+        number = _Number()
+        return None if native(number) else number[0]
     from cuda.bindings import driver
 
     error, device = driver.cuCtxGetDevice()
@@ -111,8 +114,8 @@ def capture_status(stream: int) -> int:
     """Return the number that says whether a stream is being captured into a graph: 0 if not, or if the driver cannot say."""
     native = function("cuStreamIsCapturing")
     if native is not None:
-        status = ctypes.c_int()
-        return 0 if native(ctypes.c_void_p(stream), ctypes.byref(status)) else status.value
+        status = _Number()
+        return 0 if native(ctypes.c_void_p(stream), status) else status[0]
     from cuda.bindings import driver
 
     error, found = driver.cuStreamIsCapturing(stream)

@@ -15,7 +15,7 @@ import numpy as np
 from numbaconv.cuda.shadow import ALIGNMENT
 from numbaconv.spec import Size
 
-__all__ = ["Family", "Maker", "family"]
+__all__ = ["SILENT", "Family", "Maker", "family"]
 
 Maker = Callable[[Any, int], tuple[Any, int]]  # from an array like the result, and a stream, to the result and its address
 
@@ -128,6 +128,7 @@ class _Torch:
 _FAMILIES: dict[str, Callable[[], Family]] = {"cupy": cache(_CuPy), "torch": cache(_Torch)}
 
 
+SILENT: set[type] = set()  # kinds of arrays, as they are met, whose interface names no stream
 _BY_TYPE: dict[type, Family | None] = {}
 
 
@@ -138,4 +139,7 @@ def family(array: Any) -> Family | None:
         return _BY_TYPE[kind]
     except KeyError:
         make = _FAMILIES.get(kind.__module__.partition(".")[0])
-        return _BY_TYPE.setdefault(kind, None if make is None else make())
+        found = None if make is None else make()
+        if found is not None and not found.exports:
+            SILENT.add(kind)
+        return _BY_TYPE.setdefault(kind, found)

@@ -22,6 +22,7 @@ __all__ = ["Call", "Frame", "Word"]
 Word = np.ndarray | TensorMap | int  # what a word of an argument stands for; those of a tensor map are it and zeros
 
 
+
 class Call(NamedTuple):
     """One launch."""
 
@@ -66,7 +67,7 @@ class Frame:
         return index
 
     def launch(self, stream: int, bases: Sequence[int] = ()) -> None:
-        """Launch all of it on a stream, given where the regions of imagined arguments begin."""
+        """Launch all of it on a stream, given where the arrays of the regions of imagined arguments begin."""
         if stream != self._stream:
             self._go_to(stream)
         self._put(*[bases[region] + offset for region, offset in self._places])

@@ -40,7 +40,7 @@ class Launch:
         self.args, self._function = args, function
 
     def play(self, stream: int, bases: Sequence[int] = ()) -> None:
-        """Launch on a stream, given where the regions of imagined arguments begin."""
+        """Launch on a stream, given where the arrays of the regions of imagined arguments begin."""
         if simulated():
             self._simulate(bases)
         else:

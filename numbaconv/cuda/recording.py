@@ -15,7 +15,7 @@ import numpy as np
 from numbaconv.cuda import foreign
 from numbaconv.cuda.frame import Frame
 from numbaconv.cuda.launch import Launches
-from numbaconv.cuda.shadow import ALIGNMENT, beginning, relocated
+from numbaconv.cuda.shadow import beginning, relocated
 from numbaconv.cuda.streams import address_of, as_stream, capturing
 from numbaconv.cuda.target import current_device, simulated
 from numbaconv.spec import Size
@@ -44,7 +44,7 @@ class Tape(Launches):
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
         """Launch all of it on operands at these addresses, in their order; `like` is one of them. Its device is the current one."""
         on = address_of(stream)
-        bases = [0, *[a & -ALIGNMENT for a in addresses]]
+        bases = [0, *addresses]
         if not self.size:
             self._launch(on, bases)
             return

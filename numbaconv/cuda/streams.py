@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,9 +52,9 @@ def current(array: Any) -> Any:
     return family.stream(array) if family is not None else getattr(array, "stream", None) or None
 
 
-def follow(stream: Any, arrays: Iterable[Any]) -> None:
+def follow(stream: Any, arrays: Sequence[Any]) -> None:
     """Let a stream wait for those on which arrays are being computed, where these name them; not while it is being captured."""
-    if simulated():
+    if foreign.SILENT.issuperset(map(type, arrays)) or simulated():
         return
     named = {exported for array in arrays if (exported := _exported(array)) is not None}
     if named:
@@ -75,12 +75,10 @@ def _wait_for(producers: set[int], stream: Any) -> None:
 
 
 def _exported(array: Any) -> int | None:
-    """The stream in an array's interface. torch exports none, and making its interface takes long."""
+    """The stream in an array's interface, which takes long to make; torch's names none."""
     family = foreign.family(array)
-    if type(array).__module__.startswith("torch") if family is None else not family.exports:
-        return None
-    exported: int | None = array.__cuda_array_interface__.get("stream")
-    return exported
+    silent = type(array).__module__.startswith("torch") if family is None else type(array) in foreign.SILENT
+    return None if silent else array.__cuda_array_interface__.get("stream")
 
 
 def capturing(address: int) -> bool:
