@@ -1,7 +1,6 @@
 """What every call asks of the driver, asked at the functions' addresses.
 
-cuda.bindings makes an object of every argument and every result, which takes longer than all else that a recorded call does. It is
-asked where :func:`function` finds no address.
+cuda.bindings makes objects of all arguments and results, each time. It is asked where :func:`function` finds no address.
 """
 
 from __future__ import annotations

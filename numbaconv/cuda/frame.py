@@ -22,7 +22,6 @@ __all__ = ["Call", "Frame", "Word"]
 Word = np.ndarray | TensorMap | int  # what a word of an argument stands for; those of a tensor map are it and zeros
 
 
-
 class Call(NamedTuple):
     """One launch."""
 

@@ -42,7 +42,7 @@ class Tape(Launches):
         return shadow
 
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
-        """Launch all of it on operands at these addresses, in their order; `like` is one of them. Its device is the current one."""
+        """Launch all of it on operands at these addresses, in their order; `like` is one of them. Their device is current."""
         on = address_of(stream)
         bases = [0, *addresses]
         if not self.size:

@@ -131,8 +131,8 @@ def pointer(shadow: np.ndarray) -> Any:
 
 # ---------------------------------------------------------------- imagined operands
 
-# No address of this machine's: shadows of arrays that are not there yet begin in the middle of regions of this size, of which there
-# is one for each number and each address modulo ALIGNMENT.
+# No address of this machine's: shadows of arrays that are not there yet begin in the middle of regions of this size. There is one
+# for each number and each address modulo ALIGNMENT.
 _FIRST, _REGION = 1 << 56, 1 << 48
 
 

@@ -78,6 +78,38 @@ def test_out_is_written_where_it_is(long_way):
     np.testing.assert_allclose(given["input"].copy_to_host(), expected, rtol=1e-5)
 
 
+def test_an_out_that_shares_a_byte_with_an_operand_takes_the_long_way(long_way):
+    x, w = random_array((1, 2, 2, 4), "float32"), random_array((2, 2, 1, 1), "float32")
+    memory = np.zeros(64, "float32")
+    memory[24:40] = x.ravel()
+    for begin, end, reverse, apart in (
+        (8, 24, False, True), (9, 25, False, False), (39, 55, False, False), (40, 56, False, True),
+        (8, 24, True, True), (9, 25, True, False), (39, 55, True, False), (40, 56, True, True),
+    ):  # fmt: skip
+        given, before = memory.copy(), len(long_way)
+        out = given[begin:end].reshape(x.shape)[..., :: -1 if reverse else 1]
+        for _ in range(3):
+            given[24:40] = x.ravel()
+            nc.conv2d(lend(given[24:40].reshape(x.shape)), lend(w), out=lend(out))
+            np.testing.assert_allclose(out, nc.conv2d(x, w, backend="reference"), rtol=1e-5)
+        assert (len(long_way) - before == 3) != apart
+
+
+def test_the_backend_of_the_block_computes_what_was_recorded_without_it(monkeypatch):
+    x, w = (cuda.to_device(random_array(shape, "float32")) for shape in ((1, 2, 3, 4), (2, 2, 1, 1)))
+    op = nc.Conv2d(w)
+    expected = op(x).copy_to_host()
+    nc.conv2d(x, w)
+    played, usual = [], Tape.play
+    monkeypatch.setattr(Tape, "play", lambda *args: played.append(1) or usual(*args))
+    with nc.use_backend("reference"):
+        for call in (lambda: op(x), lambda: nc.conv2d(x, w)):
+            np.testing.assert_allclose(call().copy_to_host(), expected, rtol=1e-5)
+    assert not played
+    op(x), nc.conv2d(x, w)
+    assert len(played) == 2
+
+
 def test_other_operators_record(long_way):
     for _ in range(2):
         x, w = random_array((1, 2, 3, 4), "complex64"), random_array((2, 3, 2, 3), "complex64")
