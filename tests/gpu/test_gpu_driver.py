@@ -29,7 +29,7 @@ def test_errors_are_those_of_the_bindings(gpu, monkeypatch):
     monkeypatch.setattr(launch, "GRANTED", 2**31)  # as if it were granted
     messages = []
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="^launching a CUDA kernel failed: CUDA_ERROR_") as failed:
+        with pytest.raises(RuntimeError, match=r"^launching a CUDA kernel failed: CUDA_ERROR_") as failed:
             one.play(0)
         messages.append(str(failed.value))
         monkeypatch.setattr(driver, "function", lambda name: None)
@@ -85,7 +85,7 @@ def test_tensors_that_are_refused_are_refused_after_a_recording(change):
     torch = Torch().torch
     x, weight = (torch.from_numpy(random_array(shape, "float32")).cuda() for shape in ((1, 2, 4, 4), (2, 2, 1, 1)))
     nc.conv2d(x, weight), nc.conv2d(x, weight)
-    with pytest.raises(TypeError, match="^input: "):
+    with pytest.raises(TypeError, match=r"^input: "):
         nc.conv2d(change(x), weight)
 
 
