@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from numbaconv.options import ends_in_channels
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
-    "HOST", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view", "same_view",
-    "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
+    "HOST", "Looker", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view",
+    "same_view", "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
 ]  # fmt: skip
 
 Place = Literal["host", "cuda"]
 View = Callable[[np.ndarray], np.ndarray]
+Looker = Callable[[Any], tuple[int, Hashable] | None]
 _SIMULATOR = ("numba.cuda.simulator", "numba_cuda.numba.cuda.simulator")
 
 
@@ -60,6 +61,8 @@ def is_plain(array: Any) -> bool:
 
 class Memory(Protocol):
     """What a kind of memory offers to the dispatch layer."""
+
+    lookers: ClassVar[dict[type, Looker]]  # by kind of array, what :meth:`look` calls, as far as that is known
 
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         """Enter where these operands live, after all that they wait for; what comes is the stream that the call is on.
@@ -122,6 +125,8 @@ class Recording(Protocol):
 
 class _Host:
     """NumPy's memory."""
+
+    lookers: ClassVar[dict[type, Looker]] = {}
 
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         return nullcontext(stream)

@@ -28,11 +28,12 @@ def look_at(memory: Memory, asked: Hashable, arrays: Sequence[Any]) -> Looks | N
     given: list[Any] = []
     addresses: list[int] = []
     key: list[Any] = [asked, chosen.get()]
+    known = memory.lookers
     for array in arrays:
         if array is None:
             key.append(None)
             continue
-        look = memory.look(array)
+        look = known.get(type(array), memory.look)(array)
         if look is None:
             return None
         given.append(array)
@@ -69,7 +70,8 @@ class Recorded:
         run: Callable[[list[np.ndarray | None], Any], None],
     ) -> None:
         self._memory, self._site = memory, site
-        self._recording: Recording = memory.record(shadows, run)
+        recording: Recording = memory.record(shadows, run)
+        self._play = recording.play
         self._too_near = [_too_near(operand, shadows[-1]) for operand in shadows[:-1]]
         self._make: Callable[[Any, Any], tuple[Any, int]] | None = None
         if out is None:
@@ -87,19 +89,16 @@ class Recorded:
 
     def compute(self, arrays: Sequence[Any], addresses: Sequence[int], stream: Any) -> Any:
         """Compute, in ``out`` if it is given."""
-        memory = self._memory
+        memory, like = self._memory, arrays[0]
         if memory.site(None) != self._site:
-            with memory.session({f"array {n}": array for n, array in enumerate(arrays)}, stream) as on:
-                return self._play(arrays, addresses, on)
-        return self._play(arrays, addresses, memory.ordered(arrays, stream))
-
-    def _play(self, arrays: Sequence[Any], addresses: Sequence[int], stream: Any) -> Any:
-        like = arrays[0]
+            with memory.session({f"array {n}": array for n, array in enumerate(arrays)}, stream):
+                return self.compute(arrays, addresses, stream)
+        stream = memory.ordered(arrays, stream)
         if self._make is None:
-            self._recording.play(addresses, stream, like)
+            self._play(addresses, stream, like)
             return arrays[-1]
         result, address = self._make(like, stream)
-        self._recording.play([*addresses, address], stream, like)
+        self._play([*addresses, address], stream, like)
         return result
 
 

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from numbaconv.arrays import Looker
 from numbaconv.cuda.shadow import ALIGNMENT
 from numbaconv.spec import Size
 
-__all__ = ["SILENT", "Family", "Maker", "family"]
+__all__ = ["LOOKERS", "SILENT", "Family", "Maker", "family"]
 
 Maker = Callable[[Any, int], tuple[Any, int]]  # from an array like the result, and a stream, to the result and its address
 
@@ -128,7 +129,9 @@ class _Torch:
 _FAMILIES: dict[str, Callable[[], Family]] = {"cupy": cache(_CuPy), "torch": cache(_Torch)}
 
 
-SILENT: set[type] = set()  # kinds of arrays, as they are met, whose interface names no stream
+# Of kinds of arrays, as they are met: what looks at them, and those whose interface names no stream.
+LOOKERS: dict[type, Looker] = {}
+SILENT: set[type] = set()
 _BY_TYPE: dict[type, Family | None] = {}
 
 
@@ -140,6 +143,8 @@ def family(array: Any) -> Family | None:
     except KeyError:
         make = _FAMILIES.get(kind.__module__.partition(".")[0])
         found = None if make is None else make()
-        if found is not None and not found.exports:
-            SILENT.add(kind)
+        if found is not None:
+            LOOKERS[kind] = found.look
+            if not found.exports:
+                SILENT.add(kind)
         return _BY_TYPE.setdefault(kind, found)

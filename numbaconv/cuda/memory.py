@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from numbaconv.arrays import place_of
+from numbaconv.arrays import Looker, place_of
 from numbaconv.cuda import foreign
 from numbaconv.cuda.copying import copy
 from numbaconv.cuda.recording import Tape
 from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, imagined, lend, relocated
-from numbaconv.cuda.streams import address_of, as_stream, current, device_of, follow, on_device, one_device
+from numbaconv.cuda.streams import address_of, as_stream, bound_to, device_of, follow, on_device, one_device
 from numbaconv.cuda.target import current_device
 from numbaconv.spec import Size
 
@@ -23,6 +23,8 @@ __all__ = ["DEVICE", "packed", "scratch"]
 class _Device:
     """Device memory: Numba's arrays, and those of the families in :mod:`numbaconv.cuda.foreign`."""
 
+    lookers: ClassVar[dict[type, Looker]] = foreign.LOOKERS
+
     @contextmanager
     def session(self, arrays: dict[str, Any], stream: Any) -> Iterator[Any]:
         with on_device(one_device(arrays)):
@@ -30,8 +32,10 @@ class _Device:
 
     def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         if stream is None and arrays:
-            stream = current(arrays[0])
-        follow(stream, arrays)
+            family = foreign.family(arrays[0])
+            stream = bound_to(arrays[0]) if family is None else family.stream(arrays[0])
+        if not foreign.SILENT.issuperset(map(type, arrays)):
+            follow(stream, arrays)
         return stream
 
     def site(self, array: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from numbaconv.cuda import foreign
 from numbaconv.cuda.frame import Frame
-from numbaconv.cuda.launch import Launches
+from numbaconv.cuda.launch import Launch, Launches
 from numbaconv.cuda.shadow import beginning, relocated
 from numbaconv.cuda.streams import address_of, as_stream, capturing
 from numbaconv.cuda.target import current_device, simulated
@@ -33,7 +33,7 @@ class Tape(Launches):
         super().__init__()
         self.size = 0
         self._device = current_device()
-        self._idle: list[Frame] = []  # a call takes one, so that no call waits for another's launches
+        self._idle: list[Frame | _Simulation] = []  # a call takes one, so that no call waits for another's launches
 
     def scratch(self, shape: Size, dtype: np.dtype) -> np.ndarray:
         """Return the shadow of an array in C order that exists during the call."""
@@ -44,32 +44,36 @@ class Tape(Launches):
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
         """Launch all of it on operands at these addresses, in their order; `like` is one of them. Their device is current."""
         on = address_of(stream)
-        bases = [0, *addresses]
-        if not self.size:
-            self._launch(on, bases)
-            return
-        captured, family = capturing(on), foreign.family(like)
-        if captured and family is not None and family.keeps:
-            own = family.empty((self.size,), np.dtype(np.uint8), like, on)
-            bases[SCRATCH] = _address(own)
-            self._launch(on, bases)
-            return
-        buffer = _buffers.get((self._device, on)) or _buffers.setdefault((self._device, on), _Buffer())
-        with buffer.lock:
-            bases[SCRATCH] = buffer.provide(self.size, on, captured)
-            self._launch(on, bases)
-
-    def _launch(self, stream: int, bases: Sequence[int]) -> None:
-        if simulated():
-            for one in self:
-                one.play(stream, bases)
-            return
         try:
             frame = self._idle.pop()
         except IndexError:
-            frame = Frame([one.call() for one in self])
-        frame.launch(stream, bases)
+            frame = _Simulation(self) if simulated() else Frame([one.call() for one in self])
+        if self.size:
+            self._launch_with_scratch(frame, on, addresses, like)
+        else:
+            frame.launch(on, [0, *addresses])
         self._idle.append(frame)
+
+    def _launch_with_scratch(self, frame: Frame | _Simulation, stream: int, addresses: Sequence[int], like: Any) -> None:
+        captured, family = capturing(stream), foreign.family(like)
+        if captured and family is not None and family.keeps:
+            own = family.empty((self.size,), np.dtype(np.uint8), like, stream)
+            frame.launch(stream, [_address(own), *addresses])
+            return
+        buffer = _buffers.get((self._device, stream)) or _buffers.setdefault((self._device, stream), _Buffer())
+        with buffer.lock:
+            frame.launch(stream, [buffer.provide(self.size, stream, captured), *addresses])
+
+
+class _Simulation:
+    """What is in a frame's place in the simulator."""
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self._launches = launches
+
+    def launch(self, stream: int, bases: Sequence[int]) -> None:
+        for one in self._launches:
+            one.play(stream, bases)
 
 
 # ---------------------------------------------------------------- scratch memory

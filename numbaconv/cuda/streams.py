@@ -11,7 +11,7 @@ from numbaconv.cuda.driver import capture_status
 from numbaconv.cuda.target import current_device, simulated
 from numbaconv.errors import bad_type, bad_value
 
-__all__ = ["address_of", "as_stream", "capturing", "current", "device_of", "follow", "on_device", "one_device"]
+__all__ = ["address_of", "as_stream", "bound_to", "capturing", "device_of", "follow", "on_device", "one_device"]
 
 _LEGACY_DEFAULT = 1  # the default stream's number in the CUDA array interface
 
@@ -46,15 +46,14 @@ def address_of(stream: Any) -> int:
     return int(wrapped.handle or 0) if wrapped and not simulated() else 0
 
 
-def current(array: Any) -> Any:
-    """Return the stream of a call that names none: its library's current one, or that a Numba array is bound to."""
-    family = foreign.family(array)
-    return family.stream(array) if family is not None else getattr(array, "stream", None) or None
+def bound_to(array: Any) -> Any:
+    """Return the stream that a Numba array is bound to, which a call is on that names none; None for other arrays."""
+    return getattr(array, "stream", None) or None
 
 
 def follow(stream: Any, arrays: Sequence[Any]) -> None:
     """Let a stream wait for those on which arrays are being computed, where these name them; not while it is being captured."""
-    if foreign.SILENT.issuperset(map(type, arrays)) or simulated():
+    if simulated():
         return
     named = {exported for array in arrays if (exported := _exported(array)) is not None}
     if named:
