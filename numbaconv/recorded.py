@@ -70,8 +70,7 @@ class Recorded:
         run: Callable[[list[np.ndarray | None], Any], None],
     ) -> None:
         self._memory, self._site = memory, site
-        recording: Recording = memory.record(shadows, run)
-        self._play = recording.play
+        self._recording: Recording = memory.record(shadows, run)
         self._too_near = [_too_near(operand, shadows[-1]) for operand in shadows[:-1]]
         self._make: Callable[[Any, Any], tuple[Any, int]] | None = None
         if out is None:
@@ -95,10 +94,10 @@ class Recorded:
                 return self.compute(arrays, addresses, stream)
         stream = memory.ordered(arrays, stream)
         if self._make is None:
-            self._play(addresses, stream, like)
+            self._recording.play(addresses, stream, like)
             return arrays[-1]
         result, address = self._make(like, stream)
-        self._play([*addresses, address], stream, like)
+        self._recording.play([*addresses, address], stream, like)
         return result
 
 
