@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -18,12 +18,13 @@ from numbaconv.options import ends_in_channels
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
-    "HOST", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view", "same_view",
-    "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
+    "HOST", "Looker", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view",
+    "same_view", "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
 ]  # fmt: skip
 
 Place = Literal["host", "cuda"]
 View = Callable[[np.ndarray], np.ndarray]
+Looker = Callable[[Any], tuple[int, Hashable] | None]
 _SIMULATOR = ("numba.cuda.simulator", "numba_cuda.numba.cuda.simulator")
 
 
@@ -61,13 +62,15 @@ def is_plain(array: Any) -> bool:
 class Memory(Protocol):
     """What a kind of memory offers to the dispatch layer."""
 
+    lookers: ClassVar[dict[type, Looker]]  # by kind of array, what :meth:`look` calls, as far as that is known
+
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         """Enter where these operands live, after all that they wait for; what comes is the stream that the call is on.
 
         Raises ValueError if they live on several devices.
         """
 
-    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+    def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         """Return the stream that a call is on, having it wait for all that these operands wait for."""
 
     def site(self, array: Any) -> Hashable:
@@ -84,6 +87,12 @@ class Memory(Protocol):
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         """Return the array that `view`, derived from the view of `array`, describes."""
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Callable[[Any, Any], tuple[Any, int]]:
+        """Return what does that for arrays like `stored` and its `view`, of the family and on the device of `like`.
+
+        Given an array as `like` and a stream, it returns what is described, and its address.
+        """
 
     def to_host(self, array: Any, stream: Any) -> np.ndarray:
         """Copy to NumPy."""
@@ -117,10 +126,12 @@ class Recording(Protocol):
 class _Host:
     """NumPy's memory."""
 
+    lookers: ClassVar[dict[type, Looker]] = {}
+
     def session(self, arrays: dict[str, Any], stream: Any) -> AbstractContextManager[Any]:
         return nullcontext(stream)
 
-    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+    def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         return stream
 
     def site(self, array: Any) -> Hashable:
@@ -156,6 +167,9 @@ class _Host:
 
     def settle(self, stream: Any) -> None:
         pass
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Callable[[Any, Any], tuple[Any, int]]:
+        raise NotImplementedError  # as in record
 
     def look(self, array: Any) -> None:
         return None

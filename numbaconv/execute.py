@@ -6,7 +6,7 @@ Nothing is written to ``out`` before everything has been checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value, shown
 from numbaconv.options import DEEPEST, ConvOptions, frozen
 from numbaconv.problem import Problem, Specs, convolution
-from numbaconv.recorded import Recorded, look_at
+from numbaconv.recorded import Looks, Recorded, look_at
 from numbaconv.spec import ArraySpec
 
 __all__ = [
@@ -42,10 +42,10 @@ __all__ = [
     "memory_at",
     "memory_of",
     "move",
-    "on_device",
     "plan_for_out",
     "plan_specs",
     "plan_views",
+    "record",
     "settle",
 ]
 
@@ -80,12 +80,14 @@ class Call(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is asked for, beside the arrays."""
+    """What is asked for, beside the arrays; and how the weight is packed, and which arrays are the same in all such calls."""
 
     operator: str
     ndim: int
     options: ConvOptions
     backend: str | None
+    pack: Packer = pack_now
+    owned: Sequence[str] = ()
 
 
 class Views(NamedTuple):
@@ -97,6 +99,7 @@ class Views(NamedTuple):
     residual: np.ndarray | None
 
 
+@cache
 def memory_at(place: Place) -> Memory:
     """Return a kind of memory."""
     return HOST if place == "host" else BACKENDS["cuda"].module.MEMORY
@@ -132,8 +135,16 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
             bound = _bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, weight, bias, residual)):
                 return bound.compute(input, weight, bias, residual, out)
-    elif place_of(input) == "cuda" and all(map(_has_one_meaning, (*options, backend))):
-        return on_device(_recorded, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
+    elif place_of(input) == "cuda":
+        words = (*options, backend)
+        if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
+            looks = look_at(memory_at("cuda"), (operator, ndim, words), arrays)
+            if looks is not None:
+                given, addresses, alike = looks
+                recorded = _recorded.get(alike)
+                if recorded is not None and recorded.takes(addresses):
+                    return recorded.compute(given, addresses, stream)
+            return record(_recorded, looks, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
         bound = bind(planned, input, weight, bias, residual)
@@ -142,30 +153,20 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
     return result
 
 
-def on_device(
-    memo: Memo[Recorded], asked: Request, call: Call, stream: Any, pack: Packer = pack_now, owned: Sequence[str] = ()
-) -> Any:
-    """Compute a call whose data lives on a device: play what one like it did, or compute the long way and record it.
-
-    The arrays that are `owned`, by name, are the same in all calls that the table is for, on each device.
-    """
-    memory = memory_at("cuda")
-    looks = look_at(memory, {name: array for name, array in zip(Call._fields, call, strict=True) if name not in owned})
-    key = None if looks is None else (asked, looks.rest, chosen.get())
-    recorded = None if key is None else memo.get(key)
-    if looks is not None and recorded is not None and recorded.takes(looks):
-        return recorded.compute(looks, stream)
-    result, planned = compute(asked.operator, asked.ndim, call, asked.options, asked.backend, stream, pack)
-    if key is not None and planned is not None and planned.backend.place == "cuda":
-        recorded = _record(planned, memory, call, owned, pack)
+def record(memo: Memo[Recorded], looks: Looks | None, asked: Request, call: Call, stream: Any) -> Any:
+    """Compute a call whose data lives on a device, the long way; so that calls that look the same only do that again."""
+    operator, ndim, options, backend, pack, _ = asked
+    result, planned = compute(operator, ndim, call, options, backend, stream, pack)
+    if looks is not None and planned is not None and planned.backend.place == "cuda":
+        recorded = _record(planned, call, asked)
         if recorded is not None:
-            memo.remember(key, recorded)
+            memo.remember(looks[-1], recorded)
     return result
 
 
-def _record(planned: Planned, memory: Memory, call: Call, owned: Sequence[str], pack: Packer) -> Recorded | None:
+def _record(planned: Planned, call: Call, asked: Request) -> Recorded | None:
     """Record what a call does, unless it computes its result elsewhere than in ``out``. Owned arrays stay what they are."""
-    problem = planned.problem
+    problem, memory = planned.problem, memory_at("cuda")
     views = Views._make(None if a is None else memory.view(a, "input") for a in call[:4])
     if call.out is None:
         result = problem.see_result(np.empty(problem.stored_shape, problem.out_dtype))
@@ -173,14 +174,14 @@ def _record(planned: Planned, memory: Memory, call: Call, owned: Sequence[str], 
         result = memory.view_out(call.out)
         if not arrays.writes_directly(result, problem.out_dtype, views):
             return None
-    moving = {name: view for name, view in zip(Views._fields, views, strict=True) if view is not None and name not in owned}
+    moving = {name: view for name, view in zip(Views._fields, views, strict=True) if view is not None and name not in asked.owned}
 
     def run(shadows: list[np.ndarray | None], stream: Any) -> None:
         *operands, result = shadows
-        _run(planned, memory, views._replace(**dict(zip(moving, operands, strict=True))), result, pack, stream)  # type: ignore
+        _run(planned, memory, views._replace(**dict(zip(moving, operands, strict=True))), result, asked.pack, stream)  # type: ignore
 
     with memory.session({"input": call.input}, None):
-        return Recorded(memory, memory.site(None), problem, [*moving.values(), result], run)
+        return Recorded(memory, memory.site(None), problem, [*moving.values(), result], call.out, call.input, run)
 
 
 def compute(

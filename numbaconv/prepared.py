@@ -13,10 +13,10 @@ from numbaconv.arrays import Place, is_plain
 from numbaconv.backend import choose, chosen
 from numbaconv.bound import Bound, Memo, Planned, bind, pack
 from numbaconv.dispatch import Explanation
-from numbaconv.execute import Call, Packer, Request, compute, memory_at, memory_of, move, on_device
+from numbaconv.execute import Call, Packer, Request, compute, memory_at, memory_of, move, record
 from numbaconv.options import ConvOptions, frozen
 from numbaconv.problem import Specs
-from numbaconv.recorded import Recorded
+from numbaconv.recorded import Recorded, look_at
 from numbaconv.spec import ArraySpec
 from numbaconv.table import Table
 
@@ -77,14 +77,21 @@ class Prepared:
             bound = self._bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, residual)):
                 return bound.compute(input, None, None, residual, out)
-        home = arrays.place_of(input)
+        home, looks = arrays.place_of(input), None
+        if home == "cuda":
+            looks = look_at(memory_at("cuda"), None, (input, residual, out))
+            if looks is not None:
+                given, addresses, alike = looks
+                recorded = self._recorded.get(alike)
+                if recorded is not None and recorded.takes(addresses):
+                    return recorded.compute(given, addresses, stream)
         target = choose(self._backend, home).place
         site, weight, bias = self._at(target, input if home == target else None)
         pack: Packer = partial(self._pack, site)
         call = Call(input, weight, bias, residual, out)
         if home == "cuda":
-            asked = Request(self.operator, self.ndim, self._options, self._backend)
-            return on_device(self._recorded, asked, call, stream, pack, ("weight", "bias"))
+            asked = Request(self.operator, self.ndim, self._options, self._backend, pack, ("weight", "bias"))
+            return record(self._recorded, looks, asked, call, stream)
         result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, pack)
         if key is not None and planned is not None:
             bound = bind(planned, input, weight, bias, residual, pack(planned, weight, None))

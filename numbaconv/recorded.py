@@ -6,37 +6,40 @@ As :mod:`numbaconv.bound` does for plain NumPy arrays: the first call of a kind 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 
-from numbaconv import arrays
 from numbaconv.arrays import Memory, Recording
+from numbaconv.backend import chosen
 from numbaconv.problem import Problem
 
 __all__ = ["Looks", "Recorded", "look_at"]
 
 
-class Looks(NamedTuple):
-    """Where the arrays of a call are, and all else that a recording depends on."""
-
-    given: dict[str, Any]  # those that there are, by name
-    addresses: list[int]
-    rest: Hashable
+# Of the arrays of a call, the input first and `out` last if there is one: themselves, their addresses, and a key that calls share
+# which ask for the same of arrays that look the same. (A tuple, as one with names takes as long to make as to look at an array.)
+Looks = tuple[list[Any], list[int], tuple]
 
 
-def look_at(memory: Memory, call: dict[str, Any]) -> Looks | None:
-    """Look at arrays of a call, by name; None if one of them is not to be recorded with."""
-    given = {name: array for name, array in call.items() if array is not None}
-    addresses, rest = [], []
-    for array in given.values():
-        look = memory.look(array) if arrays.place_of(array) == "cuda" else None
+def look_at(memory: Memory, asked: Hashable, arrays: Sequence[Any]) -> Looks | None:
+    """Look at the arrays of a call, None for those that it lacks. None if one of them is not to be recorded with."""
+    given: list[Any] = []
+    addresses: list[int] = []
+    key: list[Any] = [asked, chosen.get()]
+    known = memory.lookers
+    for array in arrays:
+        if array is None:
+            key.append(None)
+            continue
+        look = known.get(type(array), memory.look)(array)
         if look is None:
             return None
+        given.append(array)
         addresses.append(look[0])
-        rest.append(look[1])
-    return Looks(given, addresses, (tuple(given), tuple(rest)))
+        key.append(look[1])
+    return given, addresses, tuple(key)
 
 
 class Recorded:
@@ -48,6 +51,10 @@ class Recorded:
         Where the arrays live, and what is computed.
     shadows
         Those of the arrays of the first such call, in the order of its looks, the result last.
+    out
+        That of such a call, or None: the result is allocated.
+    like
+        An array of the call, of whose family results are.
     run
         What computes with such shadows on a stream.
     """
@@ -58,47 +65,46 @@ class Recorded:
         site: Hashable,
         problem: Problem,
         shadows: list[np.ndarray],
+        out: Any,
+        like: Any,
         run: Callable[[list[np.ndarray | None], Any], None],
     ) -> None:
-        self._memory, self._site, self._problem = memory, site, problem
+        self._memory, self._site = memory, site
         self._recording: Recording = memory.record(shadows, run)
-        stored = np.empty(problem.stored_shape, problem.out_dtype)
-        self._stored_in_order = problem.see_result(stored) is stored
-        self._extents = [_extent(shadow) for shadow in shadows]
-
-    def takes(self, looks: Looks) -> bool:
-        """Whether ``out``, if there is one, is apart from all that is read."""
-        if "out" not in looks.given:
-            return True
-        spans = [(a + low, a + high) for a, (low, high) in zip(looks.addresses, self._extents, strict=True)]
-        *others, (low, high) = spans
-        return not any(begin < high and low < end for begin, end in others)
-
-    def compute(self, looks: Looks, stream: Any) -> Any:
-        """Compute, in ``out`` if it is given."""
-        if self._memory.site(None) == self._site:
-            return self._play(looks, self._memory.ordered(looks.given, stream))
-        with self._memory.session(looks.given, stream) as on:
-            return self._play(looks, on)
-
-    def _play(self, looks: Looks, stream: Any) -> Any:
-        given, addresses = looks.given, looks.addresses
-        like, out = given["input"], given.get("out")
+        self._too_near = [_too_near(operand, shadows[-1]) for operand in shadows[:-1]]
+        self._make: Callable[[Any, Any], tuple[Any, int]] | None = None
         if out is None:
-            stored = self._memory.empty(self._problem.stored_shape, self._problem.out_dtype, like, stream)
-            out, address = self._seen(stored)
-            addresses = [*addresses, address]
-        self._recording.play(addresses, stream, like)
-        return out
+            stored = np.empty(problem.stored_shape, problem.out_dtype)
+            self._make = memory.maker(stored, problem.see_result(stored), like)
 
-    def _seen(self, stored: Any) -> tuple[Any, int]:
-        """The caller's view of a new result, and its address."""
-        if self._stored_in_order:
-            look = self._memory.look(stored)
-            assert look is not None
-            return stored, look[0]
-        view = self._memory.view_out(stored)
-        return self._memory.restride(stored, self._problem.see_result(view)), view.ctypes.data
+    def takes(self, addresses: Sequence[int]) -> bool:
+        """Whether ``out``, if there is one, is apart from all that is read."""
+        if self._make is None:
+            out = addresses[-1]
+            for address, (low, high) in zip(addresses, self._too_near, strict=False):
+                if low < out - address < high:
+                    return False
+        return True
+
+    def compute(self, arrays: Sequence[Any], addresses: Sequence[int], stream: Any) -> Any:
+        """Compute, in ``out`` if it is given."""
+        memory, like = self._memory, arrays[0]
+        if memory.site(None) != self._site:
+            with memory.session({f"array {n}": array for n, array in enumerate(arrays)}, stream):
+                return self.compute(arrays, addresses, stream)
+        stream = memory.ordered(arrays, stream)
+        if self._make is None:
+            self._recording.play(addresses, stream, like)
+            return arrays[-1]
+        result, address = self._make(like, stream)
+        self._recording.play([*addresses, address], stream, like)
+        return result
+
+
+def _too_near(operand: np.ndarray, out: np.ndarray) -> tuple[int, int]:
+    """Between which differences of their addresses two arrays overlap: more bytes than the first, fewer than the second."""
+    (low, high), (first, last) = _extent(operand), _extent(out)
+    return low - last, high - first
 
 
 def _extent(shadow: np.ndarray) -> tuple[int, int]:

@@ -6,23 +6,35 @@ Arrays are told by the name of their class's module; where there is one, that li
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
 
+from numbaconv.arrays import Looker
+from numbaconv.cuda.shadow import ALIGNMENT
 from numbaconv.spec import Size
 
-__all__ = ["Family", "family"]
+__all__ = ["LOOKERS", "SILENT", "Family", "Maker", "family"]
+
+Maker = Callable[[Any, int], tuple[Any, int]]  # from an array like the result, and a stream, to the result and its address
 
 
 class Family(Protocol):
     """What is needed of a library."""
+
+    exports: bool  # whether an array's interface may name a stream
+    keeps: bool  # whether what is allocated while a graph is captured is kept for that graph
 
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: int) -> Any:
         """Allocate an array in C order, on the device of `like`, to be written first on a stream."""
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         """Return `array`'s memory with the shape and strides of `view`, which begins where `array` does."""
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Maker | None:
+        """Return what does both at once, for arrays like `stored` and the `view` of that, on the device of `like`. Or None."""
 
     def stream(self, array: Any) -> int:
         """The library's current stream on the device of an array."""
@@ -35,6 +47,8 @@ class Family(Protocol):
 
 
 class _CuPy:
+    exports, keeps = True, False
+
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: int) -> Any:
         cupy = sys.modules["cupy"]
         with like.device:
@@ -46,6 +60,9 @@ class _CuPy:
     def restride(self, array: Any, view: np.ndarray) -> Any:
         return sys.modules["cupy"].ndarray(view.shape, view.dtype, array.data, view.strides)
 
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> None:
+        return None
+
     def stream(self, array: Any) -> int:
         with array.device:
             return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
@@ -54,37 +71,67 @@ class _CuPy:
         return int(array.device.id)
 
     def look(self, array: Any) -> tuple[int, tuple] | None:
-        return array.data.ptr, (array.shape, array.strides, array.dtype.str, array.dtype.name, array.device.id)
+        address = array.data.ptr
+        return address, (array.shape, array.strides, array.dtype.str, array.dtype.name, array.device.id, address % ALIGNMENT)
 
 
 class _Torch:
+    exports, keeps = False, True
+
+    def __init__(self) -> None:
+        self._torch = sys.modules["torch"]
+        self._strided = self._torch.strided
+        # What current_stream makes an object of. torch's own compiler has its kernels call it.
+        self._current: Callable[[int], int] = getattr(self._torch._C, "_cuda_getCurrentRawStream", self._current_by_object)
+
+    def _current_by_object(self, device: int) -> int:
+        return int(self._torch.cuda.current_stream(device).cuda_stream)
+
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: int) -> Any:
-        torch = sys.modules["torch"]
-        kind = getattr(torch, dtype.name)
-        if stream == self.stream(like):
-            return torch.empty(shape, dtype=kind, device=like.device)
-        device = like.device
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream, device) if stream else torch.cuda.default_stream(device)):
-            return torch.empty(shape, dtype=kind, device=device)
+        make = partial(self._torch.empty, shape, dtype=getattr(self._torch, dtype.name), device=like.device)
+        return make() if stream == self.stream(like) else self._on(stream, like.device, make)
+
+    def _on(self, stream: int, device: Any, make: Callable[[], Any]) -> Any:
+        """Make an array that is to be written first on a stream which is not the current one."""
+        cuda = self._torch.cuda
+        with cuda.stream(cuda.ExternalStream(stream, device) if stream else cuda.default_stream(device)):
+            return make()
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         return array.as_strided(view.shape, [s // view.itemsize for s in view.strides])
 
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Maker:
+        model = self._torch.empty(stored.shape, device="meta")
+        if view is not stored:
+            model = self.restride(model, view)
+        kind, number, device = getattr(self._torch, view.dtype.name), like.get_device(), like.device
+        make_now = partial(self._torch.empty_strided, model.shape, model.stride(), dtype=kind, device=device)
+
+        def make(like: Any, stream: int) -> tuple[Any, int]:
+            array = make_now() if stream == self._current(number) else self._on(stream, device, make_now)
+            return array, array.data_ptr()
+
+        return make
+
     def stream(self, array: Any) -> int:
-        return int(sys.modules["torch"].cuda.current_stream(array.device).cuda_stream)
+        return self._current(array.get_device())
 
     def device(self, array: Any) -> int:
-        return int(array.device.index)
+        return int(array.get_device())
 
     def look(self, array: Any) -> tuple[int, tuple] | None:
-        if array.requires_grad or array.is_conj() or array.is_neg() or array.is_sparse:
+        if array.requires_grad or array.is_conj() or array.is_neg() or array.layout is not self._strided or not array.is_cuda:
             return None
-        return array.data_ptr(), (tuple(array.shape), array.stride(), array.dtype, array.device)
+        address = array.data_ptr()
+        return address, (array.shape, array.stride(), array.dtype, array.get_device(), address % ALIGNMENT)
 
 
-_FAMILIES: dict[str, Family] = {"cupy": _CuPy(), "torch": _Torch()}
+_FAMILIES: dict[str, Callable[[], Family]] = {"cupy": cache(_CuPy), "torch": cache(_Torch)}
 
 
+# Of kinds of arrays, as they are met: what looks at them, and those whose interface names no stream.
+LOOKERS: dict[type, Looker] = {}
+SILENT: set[type] = set()
 _BY_TYPE: dict[type, Family | None] = {}
 
 
@@ -94,4 +141,10 @@ def family(array: Any) -> Family | None:
     try:
         return _BY_TYPE[kind]
     except KeyError:
-        return _BY_TYPE.setdefault(kind, _FAMILIES.get(kind.__module__.partition(".")[0]))
+        make = _FAMILIES.get(kind.__module__.partition(".")[0])
+        found = None if make is None else make()
+        if found is not None:
+            LOOKERS[kind] = found.look
+            if not found.exports:
+                SILENT.add(kind)
+        return _BY_TYPE.setdefault(kind, found)

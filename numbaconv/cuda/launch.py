@@ -1,12 +1,11 @@
 """From shadows to a running kernel: types, compilation, launches.
 
-A kernel takes words of 8 bytes: addresses and integers. A launch keeps all of them, so that what is left to do is to put in the
-addresses and to call the driver; Numba's own launch looks at every argument again.
+A kernel takes words of 8 bytes: addresses and integers, which a :mod:`numbaconv.cuda.frame` keeps in memory. Numba's own launch
+looks at every argument again.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -16,6 +15,8 @@ import numpy as np
 from numbaconv.activation import scalar
 from numbaconv.algorithm import Operands
 from numbaconv.cuda.binary import Binary, binary
+from numbaconv.cuda.driver import check
+from numbaconv.cuda.frame import Call, Frame, Word
 from numbaconv.cuda.geometry import ALL_BLOCKS, Geometry, Strides
 from numbaconv.cuda.shadow import element_strides, place_of, pointer, relocated
 from numbaconv.cuda.streams import address_of
@@ -32,42 +33,24 @@ GRANTED = 32 * 1024  # bytes of dynamic shared memory that a block gets unasked:
 
 
 class Launch:
-    """A kernel, its grid, and its arguments: shadows, integers, named tuples of integers, and tensor maps.
-
-    Threads may share it.
-    """
+    """A kernel, its grid, and its arguments: shadows, integers, named tuples of integers, and tensor maps."""
 
     def __init__(self, function: Callable, blocks: int, threads: int | tuple, args: tuple, shared: int = 0) -> None:
         block = (threads,) if isinstance(threads, int) else threads
         self.grid = min(max(blocks, 1), getattr(function, "most_blocks", MOST_BLOCKS))
         self.block, self.shared = (*block, 1, 1)[:3], shared
         self.args, self._function = args, function
-        words = [*_flat(args)]
-        self._words = np.array([_word(w) for w in words], np.int64)
-        self._imagined = [(i, place) for i, w in enumerate(words) if isinstance(w, np.ndarray) and (place := place_of(w))]
-        self._maps = [(i, w) for i, w in enumerate(words) if isinstance(w, TensorMap)]
-        self._pointers = self._words.ctypes.data + 8 * np.arange(len(words), dtype=np.uint64)
-        self._parameters = self._pointers.ctypes.data
-        self._handles: dict[int, Any] = {}
-        self._lock = threading.Lock()
 
     def play(self, stream: int, bases: Sequence[int] = ()) -> None:
-        """Launch on a stream, given where the regions of imagined arguments begin."""
+        """Launch on a stream, given where the arrays of the regions of imagined arguments begin."""
         if simulated():
-            return self._simulate(bases)
-        from cuda.bindings import driver
+            self._simulate(bases)
+        else:
+            Frame([self.call()]).launch(stream, bases)
 
-        device = current_device()
-        handle = self._handles.get(device) or self._handles.setdefault(device, self._load(device))
-        with self._lock:
-            for i, (region, offset) in self._imagined:
-                self._words[i] = bases[region] + offset
-            for i, (array, form) in self._maps:
-                self._words[i : i + WORDS] = encoded(form, _address(array, bases))
-            (error,) = driver.cuLaunchKernel(handle, self.grid, 1, 1, *self.block, self.shared, stream, self._parameters, 0)
-        if error:
-            _check(error, "launching a CUDA kernel")
-        return None
+    def call(self) -> Call:
+        """The launch as the driver of the current GPU knows it."""
+        return Call(self._load(current_device()), self.grid, self.block, self.shared, [*_flat(self.args)])
 
     def _load(self, device: int) -> Any:
         """The driver's handle of the kernel on the current GPU, which is granted the dynamic shared memory."""
@@ -78,7 +61,7 @@ class Launch:
         if self.shared > GRANTED:
             most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             (error,) = driver.cuKernelSetAttribute(most, self.shared, handle, driver.CUdevice(device))
-            _check(error, f"granting a CUDA kernel {self.shared} bytes of shared memory")
+            check(int(error), f"granting a CUDA kernel {self.shared} bytes of shared memory")
         return handle
 
     def _simulate(self, bases: Sequence[int]) -> None:
@@ -92,7 +75,7 @@ class Launch:
         cuda.jit(self._function)[self.grid, self.block, 0, self.shared](*map(real, self.args))
 
 
-def _flat(args: tuple) -> Iterator[np.ndarray | TensorMap | int]:
+def _flat(args: tuple) -> Iterator[Word]:
     """What the words of a kernel's arguments stand for; those of a tensor map are it and zeros."""
     for arg in args:
         if isinstance(arg, TensorMap):
@@ -102,13 +85,6 @@ def _flat(args: tuple) -> Iterator[np.ndarray | TensorMap | int]:
             yield from _flat(arg)
         else:
             yield arg
-
-
-def _word(arg: np.ndarray | TensorMap | int) -> int:
-    """An argument's word, if it is known before the launch."""
-    if isinstance(arg, np.ndarray):
-        return int(arg.ctypes.data)
-    return 0 if isinstance(arg, TensorMap) else arg
 
 
 def _address(shadow: np.ndarray, bases: Sequence[int]) -> int:
@@ -123,11 +99,6 @@ def _loaded(code: Binary) -> Any:
     from cuda.core import ObjectCode
 
     return ObjectCode.from_cubin(code.code).get_kernel(code.name)
-
-
-def _check(error: Any, doing: str) -> None:
-    if error:
-        raise RuntimeError(f"{doing} failed: {error.name}")
 
 
 class Launches(list[Launch]):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from numbaconv.arrays import Looker, place_of
 from numbaconv.cuda import foreign
 from numbaconv.cuda.copying import copy
 from numbaconv.cuda.recording import Tape
-from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, imagined, lend
-from numbaconv.cuda.streams import address_of, as_stream, current, device_of, follow, on_device, one_device
+from numbaconv.cuda.shadow import ALIGNMENT, cast_shadow, imagined, lend, relocated
+from numbaconv.cuda.streams import address_of, as_stream, bound_to, device_of, follow, on_device, one_device
 from numbaconv.cuda.target import current_device
 from numbaconv.spec import Size
 
@@ -22,15 +23,19 @@ __all__ = ["DEVICE", "packed", "scratch"]
 class _Device:
     """Device memory: Numba's arrays, and those of the families in :mod:`numbaconv.cuda.foreign`."""
 
+    lookers: ClassVar[dict[type, Looker]] = foreign.LOOKERS
+
     @contextmanager
     def session(self, arrays: dict[str, Any], stream: Any) -> Iterator[Any]:
         with on_device(one_device(arrays)):
-            yield self.ordered(arrays, stream)
+            yield self.ordered([*arrays.values()], stream)
 
-    def ordered(self, arrays: dict[str, Any], stream: Any) -> Any:
+    def ordered(self, arrays: Sequence[Any], stream: Any) -> Any:
         if stream is None and arrays:
-            stream = current(next(iter(arrays.values())))
-        follow(stream, arrays.values())
+            family = foreign.family(arrays[0])
+            stream = bound_to(arrays[0]) if family is None else family.stream(arrays[0])
+        if not foreign.SILENT.issuperset(map(type, arrays)):
+            follow(stream, arrays)
         return stream
 
     def site(self, array: Any) -> Any:
@@ -53,6 +58,19 @@ class _Device:
     def restride(self, array: Any, view: np.ndarray) -> Any:
         family = foreign.family(array)
         return lend(view).bind(_stream_of(array)) if family is None else family.restride(array, view)
+
+    def maker(self, stored: np.ndarray, view: np.ndarray, like: Any) -> Callable[[Any, Any], tuple[Any, int]]:
+        family = foreign.family(like)
+        at_once = None if family is None else family.maker(stored, view, like)
+        if at_once is not None:
+            return lambda like, stream: at_once(like, address_of(stream))
+
+        def make(like: Any, stream: Any) -> tuple[Any, int]:
+            array = self.empty(stored.shape, stored.dtype, like, stream)
+            address = self.view_out(array).ctypes.data
+            return array if view is stored else self.restride(array, relocated(view, address)), address
+
+        return make
 
     def to_host(self, array: Any, stream: Any) -> np.ndarray:
         shadow = self.view(array, "input")
@@ -90,8 +108,9 @@ class _Device:
     def look(self, array: Any) -> tuple[int, Any] | None:
         family = foreign.family(array)
         if family is not None:
-            seen = family.look(array)
-            return None if seen is None else (seen[0], (seen[1], seen[0] % ALIGNMENT))
+            return family.look(array)
+        if place_of(array) != "cuda":
+            return None
         try:
             shadow = cast_shadow(array, "input")
         except TypeError:

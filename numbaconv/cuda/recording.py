@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from numbaconv.cuda import foreign
-from numbaconv.cuda.launch import Launches
-from numbaconv.cuda.shadow import ALIGNMENT, beginning, relocated
+from numbaconv.cuda.frame import Frame
+from numbaconv.cuda.launch import Launch, Launches
+from numbaconv.cuda.shadow import beginning, relocated
 from numbaconv.cuda.streams import address_of, as_stream, capturing
 from numbaconv.cuda.target import current_device, simulated
 from numbaconv.spec import Size
@@ -27,9 +27,13 @@ _APART = 256  # bytes: what arrays in scratch memory begin on multiples of
 
 
 class Tape(Launches):
-    """Launches, and how much memory they need between them."""
+    """Launches on one device, and how much memory they need between them. Threads may share it."""
 
-    size = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self._device = current_device()
+        self._idle: list[Frame | _Simulation] = []  # a call takes one, so that no call waits for another's launches
 
     def scratch(self, shape: Size, dtype: np.dtype) -> np.ndarray:
         """Return the shadow of an array in C order that exists during the call."""
@@ -38,17 +42,37 @@ class Tape(Launches):
         return shadow
 
     def play(self, addresses: Sequence[int], stream: Any, like: Any) -> None:
-        """Launch all of it on operands at these addresses, in their order; `like` is one of them."""
+        """Launch all of it on operands at these addresses, in their order; `like` is one of them. Their device is current."""
         on = address_of(stream)
-        there = [a - a % ALIGNMENT for a in addresses]
-        if not self.size:
-            self._launch(on, [0, *there])
-            return
-        with _scratch_memory(self.size, on, like) as scratch:
-            self._launch(on, [scratch, *there])
+        try:
+            frame = self._idle.pop()
+        except IndexError:
+            frame = _Simulation(self) if simulated() else Frame([one.call() for one in self])
+        if self.size:
+            self._launch_with_scratch(frame, on, addresses, like)
+        else:
+            frame.launch(on, [0, *addresses])
+        self._idle.append(frame)
 
-    def _launch(self, stream: int, bases: Sequence[int]) -> None:
-        for one in self:
+    def _launch_with_scratch(self, frame: Frame | _Simulation, stream: int, addresses: Sequence[int], like: Any) -> None:
+        captured, family = capturing(stream), foreign.family(like)
+        if captured and family is not None and family.keeps:
+            own = family.empty((self.size,), np.dtype(np.uint8), like, stream)
+            frame.launch(stream, [_address(own), *addresses])
+            return
+        buffer = _buffers.get((self._device, stream)) or _buffers.setdefault((self._device, stream), _Buffer())
+        with buffer.lock:
+            frame.launch(stream, [buffer.provide(self.size, stream, captured), *addresses])
+
+
+class _Simulation:
+    """What is in a frame's place in the simulator."""
+
+    def __init__(self, launches: Sequence[Launch]) -> None:
+        self._launches = launches
+
+    def launch(self, stream: int, bases: Sequence[int]) -> None:
+        for one in self._launches:
             one.play(stream, bases)
 
 
@@ -56,38 +80,31 @@ class Tape(Launches):
 
 
 class _Buffer:
-    """Memory for those who follow each other on a stream, as large as any of them asked for; one has it at a time."""
+    """Memory for those who follow each other on a stream, as large as any of them asked for; one has it at a time.
+
+    For others than torch a graph shares the buffer of the stream that it is captured on, so that graphs captured on one stream
+    must not run at the same time.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.memory: Any = None
-        self.captured = False  # graphs refer to it
+        self._memory: Any = None
+        self._size = self._address = 0
+        self._captured = False  # graphs refer to it
+
+    def provide(self, size: int, stream: int, captured: bool) -> int:
+        """Return the address of so much memory at least; only for those who have the lock."""
+        if self._size < size:
+            if self._captured:
+                _kept.append(self._memory)
+            self._memory, self._size, self._captured = _allocate(size, stream), size, False
+            self._address = _address(self._memory)
+        self._captured |= captured
+        return self._address
 
 
 _buffers: dict[tuple[int, int], _Buffer] = {}
 _kept: list[Any] = []  # was replaced, but graphs refer to it
-
-
-@contextmanager
-def _scratch_memory(size: int, stream: int, like: Any) -> Iterator[int]:
-    """Lend memory to one call while it launches; yield its address.
-
-    A graph that is being captured from torch gets some of torch's, which keeps it for that graph. For others a graph shares the
-    buffer of the stream that it is captured on, so that graphs captured on one stream must not run at the same time.
-    """
-    captured = capturing(stream)
-    family = foreign.family(like)
-    if captured and family is not None and type(like).__module__.startswith("torch"):
-        yield _address(family.empty((size,), np.dtype(np.uint8), like, stream))
-        return
-    buffer = _buffers.setdefault((current_device(), stream), _Buffer())
-    with buffer.lock:
-        if buffer.memory is None or buffer.memory.size < size:
-            if buffer.captured:
-                _kept.append(buffer.memory)
-            buffer.memory, buffer.captured = _allocate(size, stream), False
-        buffer.captured |= captured
-        yield _address(buffer.memory)
 
 
 def _allocate(size: int, stream: int) -> Any:

@@ -131,7 +131,8 @@ def pointer(shadow: np.ndarray) -> Any:
 
 # ---------------------------------------------------------------- imagined operands
 
-# No address of this machine's: shadows of arrays that are not there yet begin in the middle of regions of this size.
+# No address of this machine's: shadows of arrays that are not there yet begin in the middle of regions of this size. There is one
+# for each number and each address modulo ALIGNMENT.
 _FIRST, _REGION = 1 << 56, 1 << 48
 
 
@@ -144,18 +145,21 @@ class Place(NamedTuple):
 
 def imagined(shadow: np.ndarray, region: int) -> np.ndarray:
     """Return a shadow like this one, as aligned, in a region of its own."""
-    return relocated(shadow, beginning(region) + shadow.ctypes.data % ALIGNMENT)
+    return relocated(shadow, beginning(region, shadow.ctypes.data % ALIGNMENT))
 
 
-def beginning(region: int) -> int:
-    """Return the address of the middle of a region."""
-    return _FIRST + region * _REGION + _REGION // 2
+def beginning(region: int, remainder: int = 0) -> int:
+    """Return the address where a region's array begins, which is so much modulo ALIGNMENT."""
+    return _FIRST + (region * ALIGNMENT + remainder) * _REGION + _REGION // 2 + remainder
 
 
 def place_of(shadow: np.ndarray) -> Place | None:
-    """Return the place of an imagined shadow, None for others. Offsets count from the region's middle."""
+    """Return the place of an imagined shadow, None for others."""
     number = shadow.ctypes.data - _FIRST
-    return None if number < 0 or shadow.size == 0 else Place(number // _REGION, number % _REGION - _REGION // 2)
+    if number < 0 or shadow.size == 0:
+        return None
+    region, remainder = divmod(number // _REGION, ALIGNMENT)
+    return Place(region, number % _REGION - _REGION // 2 - remainder)
 
 
 def relocated(shadow: np.ndarray, address: int) -> np.ndarray:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from numbaconv.cuda import foreign
+from numbaconv.cuda.driver import capture_status
 from numbaconv.cuda.target import current_device, simulated
 from numbaconv.errors import bad_type, bad_value
 
-__all__ = ["address_of", "as_stream", "capturing", "current", "device_of", "follow", "on_device", "one_device"]
+__all__ = ["address_of", "as_stream", "bound_to", "capturing", "device_of", "follow", "on_device", "one_device"]
 
 _LEGACY_DEFAULT = 1  # the default stream's number in the CUDA array interface
 
@@ -45,43 +46,43 @@ def address_of(stream: Any) -> int:
     return int(wrapped.handle or 0) if wrapped and not simulated() else 0
 
 
-def current(array: Any) -> Any:
-    """Return the stream of a call that names none: its library's current one, or that a Numba array is bound to."""
-    family = foreign.family(array)
-    return family.stream(array) if family is not None else getattr(array, "stream", None) or None
+def bound_to(array: Any) -> Any:
+    """Return the stream that a Numba array is bound to, which a call is on that names none; None for other arrays."""
+    return getattr(array, "stream", None) or None
 
 
-def follow(stream: Any, arrays: Iterable[Any]) -> None:
+def follow(stream: Any, arrays: Sequence[Any]) -> None:
     """Let a stream wait for those on which arrays are being computed, where these name them; not while it is being captured."""
     if simulated():
         return
+    named = {exported for array in arrays if (exported := _exported(array)) is not None}
+    if named:
+        _wait_for(named, stream)
+
+
+def _wait_for(producers: set[int], stream: Any) -> None:
     address = address_of(stream)
-    producers = {exported for array in arrays if (exported := _exported(array)) not in (None, address)}
-    if address == 0:
-        producers.discard(_LEGACY_DEFAULT)
-    if not producers or capturing(address):
+    others = producers - ({0, _LEGACY_DEFAULT} if address == 0 else {address})
+    if not others or capturing(address):
         return
     from numba import cuda
 
-    for producer in producers:
+    for producer in others:
         event = cuda.event(timing=False)
         event.record(cuda.external_stream(producer))
         event.wait(as_stream(stream) or cuda.default_stream())
 
 
 def _exported(array: Any) -> int | None:
-    """The stream in an array's interface. torch exports none, and making its interface takes long."""
-    return None if type(array).__module__.startswith("torch") else array.__cuda_array_interface__.get("stream")
+    """The stream in an array's interface, which takes long to make; torch's names none."""
+    family = foreign.family(array)
+    silent = type(array).__module__.startswith("torch") if family is None else type(array) in foreign.SILENT
+    return None if silent else array.__cuda_array_interface__.get("stream")
 
 
 def capturing(address: int) -> bool:
     """Whether a stream is being captured into a graph."""
-    if simulated():
-        return False
-    from cuda.bindings import driver
-
-    error, status = driver.cuStreamIsCapturing(address)
-    return bool(not error and status != driver.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE)
+    return not simulated() and capture_status(address) != 0
 
 
 # ---------------------------------------------------------------- devices

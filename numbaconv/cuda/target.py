@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cache
 from importlib.util import find_spec
 
+from numbaconv.cuda.driver import context_device
+
 __all__ = [
     "BANDWIDTH",
     "LATENCY",
@@ -61,11 +63,12 @@ def current_device() -> int:
     """The number of this thread's current GPU; Numba makes one current where none is."""
     if simulated():
         return 0
-    from cuda.bindings import driver
+    number = context_device()
+    if number is not None:
+        return number
     from numba import cuda
 
-    error, number = driver.cuCtxGetDevice()
-    return int(cuda.get_current_device().id if error else number)
+    return int(cuda.get_current_device().id)
 
 
 @cache

@@ -112,7 +112,8 @@ def code_of(function, signature, capability) -> Code:
 def emulated(capability):
     """Give numbaconv a GPU of a compute capability; yield its driver."""
     from numbaconv import execute
-    from numbaconv.cuda import launch, recording, tensor_map
+    from numbaconv.cuda import driver as asked
+    from numbaconv.cuda import frame, launch, recording, tensor_map
     from numbaconv.cuda.target import why_unavailable
 
     def forget():
@@ -143,7 +144,8 @@ def emulated(capability):
         for name in (one for one in dir(driver) if one.startswith("cu")):
             patch.setattr(f"cuda.bindings.driver.{name}", getattr(driver, name))
         patch.setattr(launch.Launch, "_load", load)
-        patch.setattr(launch, "encoded", encoded)
+        patch.setattr(frame, "encoded", encoded)
+        patch.setattr(asked, "function", lambda name: None)
         forget()
         try:
             yield driver

@@ -10,7 +10,7 @@ import pytest
 
 from numbaconv.cuda import why_unavailable
 
-NEEDS_A_DRIVER = {"test_gpu_families", "test_gpu_graphs", "test_gpu_streams"}
+NEEDS_A_DRIVER = {"test_gpu_driver", "test_gpu_families", "test_gpu_graphs", "test_gpu_streams"}
 
 
 def pytest_addoption(parser):

@@ -8,6 +8,7 @@ from on_gpu import NAMES, TENSOR_CORES, conforms, on_host, stored, to_device
 import numbaconv as nc
 from numbaconv import execute
 from numbaconv.cuda import launch
+from numbaconv.cuda.recording import Tape
 from numbaconv.cuda.shadow import cast_shadow, lend
 
 pytestmark = pytest.mark.gpu
@@ -109,11 +110,14 @@ EXPLAINED = [
 @pytest.mark.parametrize(("dtype", "precision", "shape", "weight", "options"), EXPLAINED, ids=str)
 @pytest.mark.parametrize("prepared", [False, True])
 def test_explain_names_the_algorithm_that_runs(dtype, precision, shape, weight, options, prepared, monkeypatch):
-    launched, usual = [], launch.Launch.play
+    launched = []
 
-    def watched(self, *args):
-        launched.append(self._function.__module__.rpartition(".")[2])
-        return usual(self, *args)
+    def watched(usual):
+        def play(self, *args):
+            launched.extend(one._function.__module__.rpartition(".")[2] for one in (self if isinstance(self, Tape) else [self]))
+            return usual(self, *args)
+
+        return play
 
     given = to_device({"input": random_array(shape, dtype), "weight": random_array(weight, dtype)})
     options = {**options, "precision": precision}
@@ -124,7 +128,8 @@ def test_explain_names_the_algorithm_that_runs(dtype, precision, shape, weight, 
         named, call = nc.explain(op, given["input"]).algorithm, lambda: op(given["input"])
     else:
         named, call = nc.explain("conv2d", **given, **options).algorithm, lambda: nc.conv2d(**given, **options)
-    monkeypatch.setattr(launch.Launch, "play", watched)
+    for kind in (launch.Launch, Tape):
+        monkeypatch.setattr(kind, "play", watched(kind.play))
     call()
     helping = {"copy", "splitting"} | ({"implicit_gemm"} if named.startswith("winograd") else set())
     assert set(launched) - helping == {named.rstrip("24")}
