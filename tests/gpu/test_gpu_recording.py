@@ -126,5 +126,5 @@ def test_explain_names_the_algorithm_that_runs(dtype, precision, shape, weight, 
         named, call = nc.explain("conv2d", **given, **options).algorithm, lambda: nc.conv2d(**given, **options)
     monkeypatch.setattr(launch.Launch, "play", watched)
     call()
-    helping = {"copy", "splitting"} | ({"implicit_gemm"} if named.startswith("winograd") else set())
+    helping = {"copy", "splitting", "transpose"} | ({"implicit_gemm"} if named.startswith("winograd") else set())
     assert set(launched) - helping == {named.rstrip("24")}
