@@ -162,6 +162,10 @@ def test_without_a_gpu():
         ("sys.modules['numba.cuda'] = None", "numba-cuda cannot be used (import of numba.cuda halted"),
         ("import numba.cuda as c; c.is_available = lambda: False; c.cuda_error = lambda: None", "nvvm is missing"),
         ("import numba.cuda as c; c.is_available = lambda: 1 / 0", "numba-cuda cannot be used (division by zero)"),
+        (
+            "import numba.cuda as c, numpy; c.is_available = lambda: True; vars(numpy).pop('row_stack', None)",  # as of NumPy 2.5
+            "numba-cuda cannot be used (module 'numpy' has no attribute 'row_stack')",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_extras(blocked, message):
