@@ -65,7 +65,7 @@ def encoded(form: Pixels | Rows, address: int) -> tuple[int, ...]:
 
     memory = (ctypes.c_uint8 * (8 * WORDS + ALIGNMENT - 1))()
     at = -(-ctypes.addressof(memory) // ALIGNMENT) * ALIGNMENT
-    error = (_pixels if isinstance(form, Pixels) else _rows)(driver, at, form, address)
+    error = _pixels(driver, at, form, address) if isinstance(form, Pixels) else _rows(driver, at, form, address)
     if error:
         raise RuntimeError(f"encoding a tensor map failed: {driver.CUresult(error).name}, of {form} at {address:#x}")
     return tuple((ctypes.c_int64 * WORDS).from_address(at))
