@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
@@ -107,6 +108,14 @@ def test_a_failed_launch_is_an_error(monkeypatch):
     launch_failure = CUresult.CUDA_ERROR_LAUNCH_FAILED
     with pytest.raises(RuntimeError, match="launching a CUDA kernel failed: CUDA_ERROR_LAUNCH_FAILED"):
         launch.Launch(lambda: None, 1, 1, (5,)).play(0)
+
+
+@pytest.mark.parametrize("kernel", [SimpleNamespace(handle="it", _handle="another"), SimpleNamespace(_handle="it")])
+def test_the_handle_of_a_kernel_in_any_version_of_cuda_core(kernel, monkeypatch):
+    monkeypatch.setattr(launch, "binary", lambda *args: None)
+    monkeypatch.setattr(launch, "capability", lambda: (9, 0))
+    monkeypatch.setattr(launch, "_loaded", lambda code: kernel)
+    assert launch.Launch(lambda: None, 1, 1, (5,))._load(0) == "it"
 
 
 def test_counts_beyond_32_bits_are_refused(monkeypatch):
