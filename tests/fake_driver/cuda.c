@@ -10,7 +10,7 @@
 typedef uint64_t word;
 enum { SUCCESS, INVALID_VALUE, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 
-/* Functions that have nothing to do; that say one thing, in their first argument; and that make something, of a number of its own. */
+/* Functions that have nothing to do; that say one thing, in their first argument; that make something, with a number of its own. */
 #define NOTHING(name) int name(void) { return SUCCESS; }
 #define SAYS(name, type, value) int name(type *result) { *result = (value); return SUCCESS; }
 #define MAKES(name) SAYS(name, word, made += 16)
@@ -54,20 +54,21 @@ MAKES(cuLibraryLoadData) MAKES(cuLibraryGetKernel) NOTHING(cuLibraryUnload)
 struct { word kernel; int grid[3], block[3], shared; word stream, first; } launched[4096];
 int launches;
 static int granted[1 << 16]; /* bytes of shared memory, of each kernel */
+int cuKernelGetAttribute(int *value, int attribute, word kernel, int device) { *value = 0; return SUCCESS; }
 int cuKernelSetAttribute(int attribute, int value, word kernel, int device) {
     granted[kernel / 16 % (1 << 16)] = value;
     return SUCCESS;
 }
-int cuLaunchKernel(word kernel, int gx, int gy, int gz, int bx, int by, int bz, int shared, word stream, word **words, void *more) {
-    int most = granted[kernel / 16 % (1 << 16)];
-    if (gx < 1 || bx * by * bz > 1024 || shared > (most > 49152 ? most : 49152) || launches == 4096) return INVALID_VALUE;
-    launched[launches].kernel = kernel, launched[launches].shared = shared, launched[launches].stream = stream;
-    memcpy(launched[launches].grid, (int[]){gx, gy, gz}, 12), memcpy(launched[launches].block, (int[]){bx, by, bz}, 12);
-    launched[launches++].first = *words[0];
+NOTHING(cuLaunchKernelEx) /* of Numba's own launches */
+int cuLaunchKernel(word kernel, int gx, int gy, int gz, int bx, int by, int bz, int shared, word stream, word **words) {
+    int most = granted[kernel / 16 % (1 << 16)], one = launches++ % 4096;
+    if (gx < 1 || bx * by * bz > 1024 || shared > (most > 49152 ? most : 49152)) return INVALID_VALUE;
+    launched[one].kernel = kernel, launched[one].shared = shared, launched[one].stream = stream, launched[one].first = *words[0];
+    memcpy(launched[one].grid, (int[]){gx, gy, gz}, 12), memcpy(launched[one].block, (int[]){bx, by, bz}, 12);
     return SUCCESS;
 }
 
-/* As the real ones these refuse a map's memory unless it is aligned, and array addresses, strides and boxes that maps have no room for. */
+/* As the real ones these refuse memory for the map that is not aligned, and what maps have no room for. */
 static int encode(word map, unsigned rank, word array, word *strides) {
     if (map % 64 || array % 16) return INVALID_VALUE;
     for (unsigned i = 0; i + 1 < rank; i++) if (strides[i] % 16 || strides[i] >> 40) return INVALID_VALUE;
