@@ -10,7 +10,7 @@
 typedef uint64_t word;
 enum { SUCCESS, INVALID_VALUE, INVALID_CONTEXT = 201, NOT_FOUND = 500 };
 
-/* Functions that have nothing to do; that say one thing, in their first argument; that make something, with a number of its own. */
+/* Functions that have nothing to do; that say one thing, in their first argument; make something, with a number of its own. */
 #define NOTHING(name) int name(void) { return SUCCESS; }
 #define SAYS(name, type, value) int name(type *result) { *result = (value); return SUCCESS; }
 #define MAKES(name) SAYS(name, word, made += 16)
