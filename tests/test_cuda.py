@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
@@ -111,6 +112,14 @@ def test_a_failed_launch_is_an_error(monkeypatch):
         launch.Launch(lambda: None, 1, 1, (5,)).play(0)
 
 
+@pytest.mark.parametrize("kernel", [SimpleNamespace(handle="it", _handle="another"), SimpleNamespace(_handle="it")])
+def test_the_handle_of_a_kernel_in_any_version_of_cuda_core(kernel, monkeypatch):
+    monkeypatch.setattr(launch, "binary", lambda *args: None)
+    monkeypatch.setattr(launch, "capability", lambda: (9, 0))
+    monkeypatch.setattr(launch, "_loaded", lambda code: kernel)
+    assert launch.Launch(lambda: None, 1, 1, (5,))._load(0) == "it"
+
+
 def test_counts_beyond_32_bits_are_refused(monkeypatch):
     from numbaconv.cuda import implicit_gemm, tensor_gemm, warpgroup_gemm
     from numbaconv.options import ConvOptions
@@ -164,6 +173,10 @@ def test_without_a_gpu():
         ("sys.modules['numba.cuda'] = None", "numba-cuda cannot be used (import of numba.cuda halted"),
         ("import numba.cuda as c; c.is_available = lambda: False; c.cuda_error = lambda: None", "nvvm is missing"),
         ("import numba.cuda as c; c.is_available = lambda: 1 / 0", "numba-cuda cannot be used (division by zero)"),
+        (
+            "import numba.cuda as c, numpy; c.is_available = lambda: True; vars(numpy).pop('row_stack', None)",  # as of NumPy 2.5
+            "numba-cuda cannot be used (module 'numpy' has no attribute 'row_stack')",
+        ),
     ],
 )
 def test_what_is_missing_is_named_with_the_extras(blocked, message):

@@ -8,6 +8,8 @@ import pytest
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 
+from llvmlite import ir
+
 from numbaconv.cuda import mma, ptx
 
 LANES = np.arange(32)
@@ -19,6 +21,15 @@ def test_operands_are_those_of_the_text(one):
     named = sorted({int(n) for n in re.findall(r"\$(\d+)", one.text)})
     assert named == list(range(len(one.results) + len(one.operands)))
     assert one.text.endswith((";", "; }"))
+
+
+@every_instruction
+def test_no_branch_may_be_put_around_what_lanes_do_together(one):
+    kinds = {"f": ir.FloatType(), "r": ir.IntType(32), "l": ir.IntType(64)}
+    function = ir.Function(ir.Module(), ir.FunctionType(ir.VoidType(), [kinds[letter] for letter in one.operands]), "f")
+    one.emit(ir.IRBuilder(function.append_basic_block()), list(function.args))
+    arithmetic = re.match(r"(cvt|mov|div|ld\.global\.nc)\.", one.text)
+    assert str(function).count(" convergent") == (0 if arithmetic else 1)
 
 
 def words(matrix, dtype):

@@ -1,8 +1,8 @@
 """Tensor maps: what the driver is asked to encode, what kernels get of it, and instructions that wait for what comes."""
 
-import contextlib
 import ctypes
 import re
+import struct
 import threading
 
 import numpy as np
@@ -12,33 +12,63 @@ pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 pytest.importorskip("cuda.core", reason="cuda-core is not installed")
 
 from cuda.bindings import driver
-from cuda.pathfinder import DynamicLibNotFoundError
 
-from numbaconv.cuda import launch, tensor_map, tma, tma_gemm, why_unavailable
+from numbaconv.cuda import launch, tensor_map, tma, tma_gemm
 from numbaconv.cuda.shadow import imagined
 from numbaconv.cuda.tensor_map import Pixels, Rows, TensorMap, encoded
 from numbaconv.options import ConvOptions
 from numbaconv.spec import ArraySpec, normalise
 
-MISSING = why_unavailable()
-WORDS = range(100, 116)
+WORDS = [-(2**63), *range(101, 116)]  # the highest bit of a word may be set
 PIXELS = Pixels("f16", (24, 9, 7, 2), (48, 432, 3024), (-3, -1), (1, -2), (2, 1), 64, 128)
+
+
+ARRAYS = {"cuTensorMapEncodeIm2col": ("4Q", "3Q", "2i", "2i", "4I"), "cuTensorMapEncodeTiled": ("3Q", "2Q", "3I", "3I")}
+
+
+def answering(monkeypatch, answer):
+    """Let ``answer(at, *numbers)`` be the driver's functions; arrays come as lists."""
+    made = []
+
+    def find(name, *_):
+        types = tensor_map._PARAMETERS[name.decode()]
+
+        def function(at, kind, rank, address, *more):
+            arrays = iter(ARRAYS[name.decode()])
+            numbers = [read(next(arrays), arg) if of is ctypes.c_void_p else arg for of, arg in zip(types[4:], more, strict=True)]
+            return int(answer(at, kind, rank, address, *numbers))
+
+        made.append(ctypes.CFUNCTYPE(ctypes.c_int, *types)(function))
+        return driver.CUresult.CUDA_SUCCESS, ctypes.cast(made[-1], ctypes.c_void_p).value, None
+
+    monkeypatch.setattr(driver, "cuGetProcAddress", find)
+
+
+def read(layout, address):
+    return [*struct.unpack(layout, ctypes.string_at(address, struct.calcsize(layout)))]
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """No test has the maps of another, nor its driver."""
+    yield
+    encoded.cache_clear()
+    tensor_map._function.cache_clear()
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the driver is asked to encode: the numbers, without the enumerations."""
+    """What the driver is asked to encode: the numbers, without the place of the map."""
     calls = []
 
-    def record(*args):
-        calls.append([[int(n) for n in a] if isinstance(a, list) else int(a) for a in args])
-        return driver.CUresult.CUDA_SUCCESS, type("Map", (), {"opaque": [driver.cuuint64_t(n) for n in WORDS]})
+    def record(at, *args):
+        assert at % 128 == 0, "the driver refuses memory that is aligned less"
+        (ctypes.c_int64 * 16).from_address(at)[:] = WORDS
+        calls.append([*args])
+        return driver.CUresult.CUDA_SUCCESS
 
-    for name in ("cuTensorMapEncodeIm2col", "cuTensorMapEncodeTiled"):
-        monkeypatch.setattr(driver, name, record)
-    encoded.cache_clear()
-    yield calls
-    encoded.cache_clear()
+    answering(monkeypatch, record)
+    return calls
 
 
 def problem(**options):
@@ -73,22 +103,21 @@ def test_axes_of_one_element_have_strides_that_the_driver_takes():
     assert tma_gemm.weight_map(problem(), tma_gemm.Tile(1, 64, 4), weight).form.strides == (48, 48)
 
 
-@pytest.mark.parametrize("form", [PIXELS, Rows("tf32", (24, 6, 40), (96, 576), 32, 64)])
-def test_the_bindings_take_the_arguments(form):
-    """Where there is no driver they are converted before that is found out; a wrong one is a TypeError."""
-    encoded.cache_clear()
-    with pytest.raises(TypeError):
-        encoded(form._replace(channels="many"), 1 << 20)
-    no_driver = (DynamicLibNotFoundError,) if MISSING else ()
-    with contextlib.suppress(*no_driver):
-        assert len(encoded(form, 1 << 20)) == 16
-    encoded.cache_clear()
+def test_arguments_are_checked(asked):
+    with pytest.raises(ctypes.ArgumentError):
+        encoded(PIXELS._replace(channels="many"), 1 << 20)
+    assert not asked
 
 
 def test_what_the_driver_refuses_is_an_error(monkeypatch):
-    refused = driver.CUresult.CUDA_ERROR_INVALID_VALUE
-    monkeypatch.setattr(driver, "cuTensorMapEncodeIm2col", lambda *args: (refused, None))
+    answering(monkeypatch, lambda *args: driver.CUresult.CUDA_ERROR_INVALID_VALUE)
     with pytest.raises(RuntimeError, match="encoding a tensor map failed: CUDA_ERROR_INVALID_VALUE, of Pixels"):
+        encoded(PIXELS, 1 << 21)
+
+
+def test_a_driver_without_tensor_maps_is_named(monkeypatch):
+    monkeypatch.setattr(driver, "cuGetProcAddress", lambda *args: (driver.CUresult.CUDA_ERROR_NOT_FOUND, 0, None))
+    with pytest.raises(RuntimeError, match="this driver has no cuTensorMapEncodeIm2col: CUDA_ERROR_NOT_FOUND"):
         encoded(PIXELS, 1 << 21)
 
 

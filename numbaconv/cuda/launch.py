@@ -57,7 +57,8 @@ class Launch:
         from cuda.bindings import driver
 
         code = binary(self._function, signature(self.args), capability())
-        handle = _loaded(code).handle
+        kernel = _loaded(code)
+        handle = kernel.handle if hasattr(kernel, "handle") else kernel._handle  # cuda-core 0.5 has no other name
         if self.shared > GRANTED:
             most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             (error,) = driver.cuKernelSetAttribute(most, self.shared, handle, driver.CUdevice(device))

@@ -62,13 +62,13 @@ class Instruction:
     together: bool = False
 
     def emit(self, builder: Any, operands: list[Any]) -> Any:
-        """Generate it; several results are a struct."""
+        """Generate it; several results are a struct. Where lanes or memory are in it, no branch may be put around it."""
         constraints = [*("=" + letter for letter in self.results), *self.operands, *["~{memory}"] * self.effects]
         kinds = [_LLVM[letter] for letter in self.results]
         result = ir.VoidType() if not kinds else kinds[0] if len(kinds) == 1 else ir.LiteralStructType(kinds)
         function = ir.FunctionType(result, [_LLVM[letter] for letter in self.operands])
         code = ir.InlineAsm(function, self.text, ",".join(constraints), side_effect=self.effects)
-        return builder.call(code, operands)
+        return builder.call(code, operands, attrs=("convergent",) if self.effects or self.together else ())
 
 
 def instruction(text: str, results: str, operands: str, meaning: Callable[..., Any], **properties: bool) -> Any:

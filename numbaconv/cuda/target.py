@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 from numbaconv.cuda.driver import context_device
@@ -40,6 +41,8 @@ def why_unavailable() -> str | None:
         from numba import cuda
 
         if cuda.is_available():
+            if not simulated():
+                import_module("numba.cuda.np.arrayobj")  # what it compiles with, which it imports late: 0.30 needs NumPy < 2.5
             return None
         error = cuda.cuda_error()
     except Exception as failure:

@@ -5,7 +5,8 @@ The driver encodes them. In the simulator they are a number by which the descrip
 
 from __future__ import annotations
 
-from functools import lru_cache
+import ctypes
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numbaconv.cuda.target import simulated
 __all__ = ["WORDS", "Pixels", "Rows", "TensorMap", "described", "encoded"]
 
 WORDS = 16  # of 8 bytes
+ALIGNMENT = 128  # bytes: CUtensorMap's in CUDA 13; before it was 64. The driver writes to no other addresses
 
 
 class Pixels(NamedTuple):
@@ -53,7 +55,7 @@ class TensorMap(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def encoded(form: Pixels | Rows, address: int) -> tuple[int, ...]:
-    """Return the integers of a map of the array at an address of the current GPU's memory."""
+    """Return the integers, with their signs, of a map of the array at an address of the current GPU's memory."""
     if simulated():
         if address % 16 or min(form.sizes) < 1 or any(s % 16 or not 0 < s < 2**40 for s in form.strides):
             raise ValueError(f"no tensor map has {form} at {address:#x}")
@@ -61,10 +63,12 @@ def encoded(form: Pixels | Rows, address: int) -> tuple[int, ...]:
         return (len(_described) - 1,) + (0,) * (WORDS - 1)
     from cuda.bindings import driver
 
-    error, found = _pixels(driver, form, address) if isinstance(form, Pixels) else _rows(driver, form, address)
+    memory = (ctypes.c_uint8 * (8 * WORDS + ALIGNMENT - 1))()
+    at = -(-ctypes.addressof(memory) // ALIGNMENT) * ALIGNMENT
+    error = _pixels(driver, at, form, address) if isinstance(form, Pixels) else _rows(driver, at, form, address)
     if error:
-        raise RuntimeError(f"encoding a tensor map failed: {error.name}, of {form} at {address:#x}")
-    return tuple(map(int, found.opaque))
+        raise RuntimeError(f"encoding a tensor map failed: {driver.CUresult(error).name}, of {form} at {address:#x}")
+    return tuple((ctypes.c_int64 * WORDS).from_address(at))
 
 
 _described: list[tuple[Pixels | Rows, int]] = []
@@ -75,39 +79,55 @@ def described(words: Any) -> tuple[Pixels | Rows, int]:
     return _described[int(words[0])]
 
 
-def _pixels(driver: Any, form: Pixels, address: int) -> Any:
-    return driver.cuTensorMapEncodeIm2col(
-        _type(driver, form.kind), 4, address, _words(driver, form.sizes), _words(driver, form.strides),
-        list(form.lower), list(form.upper), form.channels, form.pixels, _halves(driver, (1, *form.steps, 1)), *_usual(driver),
+# The bindings have these functions too, but let the driver write to wherever a Python object is.
+_P, _I, _U = ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32
+_PARAMETERS = {
+    "cuTensorMapEncodeIm2col": (_P, _I, _U, _P, _P, _P, _P, _P, _U, _U, _P, _I, _I, _I, _I),
+    "cuTensorMapEncodeTiled": (_P, _I, _U, _P, _P, _P, _P, _P, _I, _I, _I, _I),
+}
+
+
+@cache
+def _function(driver: Any, name: str) -> Any:
+    """The driver's function, which returns its status."""
+    error, pointer, *_ = driver.cuGetProcAddress(name.encode(), 12000, 0)  # tensor maps came with CUDA 12.0
+    if error:
+        raise RuntimeError(f"this driver has no {name}: {error.name}")
+    return ctypes.CFUNCTYPE(_I, *_PARAMETERS[name])(int(pointer))
+
+
+def _pixels(driver: Any, at: int, form: Pixels, address: int) -> int:
+    status: int = _function(driver, "cuTensorMapEncodeIm2col")(
+        at, _type(driver, form.kind), 4, address, _array(ctypes.c_uint64, form.sizes), _array(ctypes.c_uint64, form.strides),
+        _array(_I, form.lower), _array(_I, form.upper), form.channels, form.pixels, _array(_U, (1, *form.steps, 1)),
+        *_usual(driver),
     )  # fmt: skip
+    return status
 
 
-def _rows(driver: Any, form: Rows, address: int) -> Any:
-    return driver.cuTensorMapEncodeTiled(
-        _type(driver, form.kind), 3, address, _words(driver, form.sizes), _words(driver, form.strides),
-        _halves(driver, (form.channels, 1, form.rows)), _halves(driver, (1, 1, 1)), *_usual(driver),
+def _rows(driver: Any, at: int, form: Rows, address: int) -> int:
+    status: int = _function(driver, "cuTensorMapEncodeTiled")(
+        at, _type(driver, form.kind), 3, address, _array(ctypes.c_uint64, form.sizes), _array(ctypes.c_uint64, form.strides),
+        _array(_U, (form.channels, 1, form.rows)), _array(_U, (1, 1, 1)), *_usual(driver),
     )  # fmt: skip
+    return status
 
 
-def _type(driver: Any, kind: str) -> Any:
+def _type(driver: Any, kind: str) -> int:
     """What the numbers are; float32 becomes tf32 on the way."""
     names = {"tf32": "TFLOAT32", "f16": "FLOAT16", "bf16": "BFLOAT16"}
-    return getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{names[kind]}")
+    return int(getattr(driver.CUtensorMapDataType, f"CU_TENSOR_MAP_DATA_TYPE_{names[kind]}"))
 
 
-def _usual(driver: Any) -> tuple[Any, ...]:
+def _usual(driver: Any) -> tuple[int, ...]:
     """No interleaving; parts of rows exchanged as wgmma reads them; the L2 cache's lines of 256 bytes; zeros outside."""
     return (
-        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
-        driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
-        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        int(driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE),
+        int(driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B),
+        int(driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B),
+        int(driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
     )
 
 
-def _words(driver: Any, numbers: tuple[int, ...]) -> list[Any]:
-    return [driver.cuuint64_t(n) for n in numbers]
-
-
-def _halves(driver: Any, numbers: tuple[int, ...]) -> list[Any]:
-    return [driver.cuuint32_t(n) for n in numbers]
+def _array(kind: Any, numbers: tuple[int, ...]) -> Any:
+    return (kind * len(numbers))(*numbers)

@@ -25,8 +25,9 @@ __all__ = ["TMA_GEMM", "Tile", "cut", "gemm_seconds"]
 
 EFFICIENCY = 0.85  # the share of the tensor cores' rate that wgmma comes to with nothing beside it: a guess, not measured
 
-# What a tensor map of images may say: CUDA's driver API, cuTensorMapEncodeIm2col.
-MOST_STEP, CORNERS, MOST_OFFSET = 8, range(-128, 128), 255
+# What a tensor map of images may say: CUDA's driver API, cuTensorMapEncodeIm2col. The instruction's offsets end at 255 in the PTX
+# ISA (cp.async.bulk.tensor, im2col), and at 254 in CUTLASS.
+MOST_STEP, CORNERS, MOST_OFFSET = 8, range(-128, 128), 254
 
 
 def channels_of_step(spec: ConvSpec) -> int:

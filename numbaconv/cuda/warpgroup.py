@@ -138,7 +138,7 @@ def _compiled(kind: str, n: int) -> Any:
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             code = ir.InlineAsm(function, text, ",".join(constraints), side_effect=True)
-            result = builder.call(code, cgutils.unpack_tuple(builder, args[0]) + list(args[1:]))
+            result = builder.call(code, cgutils.unpack_tuple(builder, args[0]) + list(args[1:]), attrs=("convergent",))
             return context.make_tuple(builder, sums, [builder.extract_value(result, i) for i in range(count)])
 
         if operands:

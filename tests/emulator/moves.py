@@ -12,6 +12,7 @@ from emulator.parser import Operation
 from emulator.tiles import load_tile
 
 Step = Callable[[Block], None]
+ADDRESS_BITS = 57  # at most, on any GPU
 
 
 @special
@@ -163,8 +164,10 @@ def cp(code: Code, operation: Operation) -> Step:
     to, origin, size = code.address(target), code.address(source), code.lanes(rest[0] if rest else many, np.uint32)
 
     def copy(b: Block) -> None:
-        threads = b.active()
-        b.begin(Copies(b.groups[threads], threads, to(b), origin(b), size(b).copy(), many, operation.text))
+        threads, first = b.active(), origin(b)
+        if (first >> ADDRESS_BITS).any():
+            raise FaultError(f"what is no address, even if nothing is copied: {operation.text}")
+        b.begin(Copies(b.groups[threads], threads, to(b), first, size(b).copy(), many, operation.text))
 
     return copy
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import ml_dtypes
 import numpy as np
 import pytest
+from on_gpu import upload
 
 
 class Numba:
@@ -14,7 +15,7 @@ class Numba:
         self.cuda, self.kind = cuda, type(cuda.device_array(1))
 
     def put(self, array):
-        return self.cuda.to_device(array)
+        return upload(array)
 
     def back(self, array):
         return array.copy_to_host()

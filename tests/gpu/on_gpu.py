@@ -38,9 +38,16 @@ KINDS = {
 
 def to_device(arrays):
     """Numba's device arrays, by name."""
+    return {name: upload(a) for name, a in arrays.items()}
+
+
+def upload(array):
+    """A Numba array. numba-cuda 0.30 uploads bfloat16 under another name only."""
     from numba import cuda
 
-    return {name: cuda.to_device(a) for name, a in arrays.items()}
+    if array.dtype != ml_dtypes.bfloat16:
+        return cuda.to_device(array)
+    return cuda.to_device(array.view(np.uint16)).view(array.dtype)
 
 
 def on_host(result):
@@ -138,15 +145,13 @@ ORDERS = {
 
 def stored(array, order):
     """A Numba device array that equals an array, in a memory order or, by the name "unaligned", one element further."""
-    from numba import cuda
-
     if array.size == 0:
-        return cuda.to_device(array)
+        return upload(array)
     if order == "unaligned":
-        shadow = cast_shadow(cuda.to_device(np.concatenate([array.ravel()[:1], array.ravel()])), "input")
+        shadow = cast_shadow(upload(np.concatenate([array.ravel()[:1], array.ravel()])), "input")
         return lend(shadow[1:].reshape(array.shape))
     to_upload, place = ORDERS[order]
-    return lend(place(cast_shadow(cuda.to_device(to_upload(array)), "input")))
+    return lend(place(cast_shadow(upload(to_upload(array)), "input")))
 
 
 # ---------------------------------------------------------------- a busy GPU

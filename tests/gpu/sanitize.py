@@ -46,6 +46,15 @@ def draw(rng, shape, dtype):
     return (values + 1j * rng.standard_normal(shape) if np.dtype(dtype).kind == "c" else values).astype(dtype)
 
 
+def upload(array):
+    """A Numba array. numba-cuda 0.30 uploads bfloat16 under another name only."""
+    from numba import cuda
+
+    if array.dtype.name != BFLOAT16:
+        return cuda.to_device(array)
+    return cuda.to_device(array.view(np.uint16)).view(array.dtype)
+
+
 def wide(array):
     return array.astype({"c": np.complex128, "i": np.int64}.get(array.dtype.kind, np.float64))
 
@@ -62,8 +71,6 @@ def is_right(result, exact, magnitude, terms, precision):
 
 def run(algorithm, dtype, precision, problem, rng):
     """Compute a problem twice, the second time from a recording; None if the algorithm does not take it."""
-    from numba import cuda
-
     shape, weight_shape, options = problem
     shapes = {"input": shape, "weight": weight_shape, "bias": weight_shape[:1]}
     arrays = {name: draw(rng, one, dtype) for name, one in shapes.items()}
@@ -71,7 +78,7 @@ def run(algorithm, dtype, precision, problem, rng):
     residual = draw(rng, exact.shape, dtype)
     exact = exact + wide(residual)
     magnitude = nc.conv2d(**{n: abs(wide(a)) for n, a in arrays.items()}, **options, backend="reference") + abs(wide(residual))
-    given = {n: cuda.to_device(a) for n, a in {**arrays, "residual": residual}.items()}
+    given = {n: upload(a) for n, a in {**arrays, "residual": residual}.items()}
     options = {**options, "algorithm": algorithm, "precision": precision}
     try:
         results = [nc.conv2d(**given, **options).copy_to_host() for _ in range(2)]

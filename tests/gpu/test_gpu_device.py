@@ -33,10 +33,11 @@ def by_tile(x, w, y, stride, padding):
     from numbaconv.cuda import device
 
     add_tile = device.tile(w.shape[2:], stride=stride, padding=padding, shape=(8, 32), outs=4)
+    elements = add_tile.shared
 
     @cuda.jit
     def kernel(image, weight, out):
-        shared, sums = cuda.shared.array(add_tile.shared, float32), cuda.local.array(4, float32)
+        shared, sums = cuda.shared.array(elements, float32), cuda.local.array(4, float32)
         o0, h0, w0 = cuda.blockIdx.z * 4, cuda.blockIdx.y * 8, cuda.blockIdx.x * 32
         for o in range(4):
             sums[o] = 0
@@ -54,11 +55,11 @@ def by_gemm_tile(x, w, y, stride, padding):
     from numbaconv.cuda import device
 
     add_tile = device.gemm_tile(w.shape[2:], stride=stride, padding=padding)
-    across = add_tile.across
+    across, elements = add_tile.across, add_tile.shared
 
     @cuda.jit
     def kernel(image, weight, out):
-        shared, sums = cuda.shared.array(add_tile.shared, float32), cuda.local.array((8, 4), float32)
+        shared, sums = cuda.shared.array(elements, float32), cuda.local.array((8, 4), float32)
         m0, o0 = cuda.blockIdx.x * 128, cuda.blockIdx.y * 64
         for i in range(8):
             for j in range(4):

@@ -131,5 +131,5 @@ def test_explain_names_the_algorithm_that_runs(dtype, precision, shape, weight, 
     for kind in (launch.Launch, Tape):
         monkeypatch.setattr(kind, "play", watched(kind.play))
     call()
-    helping = {"copy", "splitting"} | ({"implicit_gemm"} if named.startswith("winograd") else set())
+    helping = {"copy", "splitting", "transpose"} | ({"implicit_gemm"} if named.startswith("winograd") else set())
     assert set(launched) - helping == {named.rstrip("24")}

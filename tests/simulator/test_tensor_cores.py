@@ -71,7 +71,9 @@ def test_what_a_tensor_map_cannot_say():
     assert "reflect" in reason((1, 2, 3, 4), (2, 2, 2, 2), padding=1, padding_mode="reflect")
     assert "strides (9, 1)" in reason((1, 2, 30, 4), (2, 2, 2, 2), stride=(9, 1))
     assert "corners (-129" in reason((1, 2, 30, 4), (2, 2, 2, 2), padding=(0, 129))
-    assert "offsets (0, 256)" in reason((1, 2, 3, 300), (2, 2, 1, 2), dilation=(1, 256))
+    wide = {"x": (1, 2, 3, 300), "w": (2, 2, 1, 2), "padding": ((0, 0), (0, 127))}
+    assert "offsets (0, 255)" in reason(**wide, dilation=(1, 255))
+    assert reason(**wide, dilation=(1, 254)) is None
     assert reason((1, 2, 3, 4), (2, 2, 2, 2), stride=8, padding=100) is None
 
 

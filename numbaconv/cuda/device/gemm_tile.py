@@ -53,7 +53,8 @@ def gemm_tile(
         - ``out_w``: the width of the result, at least 1.
         - ``m0``, ``o0``: the tile's first pixel and output channel, not negative.
 
-        Attributes: ``threads``, the shape of the block; ``sums``; ``across``; ``shared`` and ``shared_bytes``.
+        Attributes, which are numbers outside of kernels only, as those of :func:`tile`: ``threads``, the shape of the block;
+        ``sums``; ``across``; ``shared`` and ``shared_bytes``.
 
     Raises
     ------

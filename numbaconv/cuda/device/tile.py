@@ -51,7 +51,8 @@ def tile(
         - ``weight``: an array ``(O, C, kh, kw)`` of any dtype and strides.
         - ``o0``, ``h0``, ``w0``: the first output channel and the tile's first pixel, not negative.
 
-        Attributes: ``threads``, the shape of the block; ``sums``; ``shared`` and ``shared_bytes``.
+        Attributes, which are numbers outside of kernels only (``elements = function.shared``, of which kernels may make arrays):
+        ``threads``, the shape of the block; ``sums``; ``shared`` and ``shared_bytes``.
 
     Raises
     ------

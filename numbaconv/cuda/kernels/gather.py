@@ -22,8 +22,8 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     """Return how many rows of A a thread brings, and the functions that begin a tile and bring its next step.
 
     What a thread knows of its rows of A is in four arrays: ``first``, the address of an image; ``origin``, the first coordinates
-    that a pixel reads; ``at``, the address of what it reads with the tap, or NOWHERE; and ``now``: the position among all parts,
-    the part of the tap, and the tap. Of B it knows the address of its first row.
+    that a pixel reads; ``at``, the address of what it reads with the tap, or the image's, made negative, if that is padding; and
+    ``now``: the position among all parts, the part of the tap, and the tap. Of B it knows the address of its first row.
     """
     assert BM * ROW_PARTS % threads == BN * ROW_PARTS % threads == 0, "every thread brings as much"
     loads_a, loads_b, rows = BM * ROW_PARTS // threads, BN * ROW_PARTS // threads, threads // ROW_PARTS
@@ -32,14 +32,14 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
 
     @cuda.jit(device=True, inline="always")
     def look(first, origin, at, now, strides, g):
-        """at[i] = the address of the first channel that row i reads with the tap, or NOWHERE."""
+        """at[i] = the address of the first channel that row i reads with the tap, or the image's, made negative."""
         for i in range(loads_a):
             z = read(int32(origin[i, 0] + now[2] * g.dilation_d), int32(g.size_d), mode)
             y = read(int32(origin[i, 1] + now[3] * g.dilation_h), int32(g.size_h), mode)
             x = read(int32(origin[i, 2] + now[4] * g.dilation_w), int32(g.size_w), mode)
             at[i] = first[i] + (z * strides[3] + y * strides[4] + x * strides[5]) * itemsize
             if z < 0 or y < 0 or x < 0:
-                at[i] = NOWHERE
+                at[i] = first[i] | NOWHERE
 
     @cuda.jit(device=True, inline="always")
     def begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, step, total, thread, strides, g):
@@ -83,7 +83,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
         offset = int64(now[1] * PART)
         for i in range(loads_a):
             count = uint32(size if at[i] >= 0 else 0)
-            ptx.copy_async_16(ptx.moved(to_a, place(row + i * rows, part)), at[i] + offset, count)
+            ptx.copy_async_16(ptx.moved(to_a, place(row + i * rows, part)), (at[i] & ~NOWHERE) + offset, count)
         offset, step = int64(now[0] * PART), int64(total) * (rows * PART)
         for i in range(loads_b):
             count = uint32(size if int32(o0 + row + i * rows) < int32(g.outs) else 0)
