@@ -1,5 +1,5 @@
 /* A CUDA driver without a GPU, for the real bindings: it says that there is one of compute capability 9.0, whose memory is this
-   process's. Kernels do not run: cuLaunchKernel writes down what it gets, in `launched`. */
+   process's. Kernels do not run: cuLaunchKernelEx writes down what it gets, in `launched`. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdint.h>
@@ -59,13 +59,17 @@ int cuKernelSetAttribute(int attribute, int value, word kernel, int device) {
     granted[kernel / 16 % (1 << 16)] = value;
     return SUCCESS;
 }
-NOTHING(cuLaunchKernelEx) /* of Numba's own launches */
 int cuLaunchKernel(word kernel, int gx, int gy, int gz, int bx, int by, int bz, int shared, word stream, word **words) {
     int most = granted[kernel / 16 % (1 << 16)], one = launches++ % 4096;
     if (gx < 1 || bx * by * bz > 1024 || shared > (most > 49152 ? most : 49152)) return INVALID_VALUE;
     launched[one].kernel = kernel, launched[one].shared = shared, launched[one].stream = stream, launched[one].first = *words[0];
     memcpy(launched[one].grid, (int[]){gx, gy, gz}, 12), memcpy(launched[one].block, (int[]){bx, by, bz}, 12);
     return SUCCESS;
+}
+struct configuration { int grid[3], block[3], shared; word stream; void *attributes; unsigned count; };
+int cuLaunchKernelEx(struct configuration *c, word kernel, word **words, void *more) {
+    if (c->attributes || c->count || more) return INVALID_VALUE;
+    return cuLaunchKernel(kernel, c->grid[0], c->grid[1], c->grid[2], c->block[0], c->block[1], c->block[2], c->shared, c->stream, words);
 }
 
 /* As the real ones these refuse memory for the map that is not aligned, and what maps have no room for. */
