@@ -2,15 +2,16 @@
 
 From a checkout, with numba, numba-cuda, numpy, ml_dtypes and a PyTorch with CUDA installed and nothing else::
 
-    python benchmarks/gpu.py [--precision ieee tf32 f16 bf16] [--layout NCHW NHWC] [--layers SUBSTRING] [--algorithm NAME|all]
-                             [--markdown FILE] [--json FILE]
+    python benchmarks/gpu.py [--precision ieee tf32 f16 bf16] [--layout NCHW NHWC] [--layers SUBSTRING]
+                             [--algorithm NAME|all|tiles] [--markdown FILE] [--json FILE]
 
 Both libraries take turns, call by call, between CUDA events, with the L2 cache overwritten before each; calls that can be
 captured are replays of a CUDA graph, for both. Times are medians, with the quartiles beside them. A ratio is cuDNN's time over
 ours: above 1, numbaconv is faster. The floor is the longer of the arithmetic at the GPU's peak and of the operands moved once,
 with peaks that are measured first: the largest matrix product in that precision (on tensor cores, but for ieee), and a copy.
 
-With ``--algorithm all`` every algorithm that can take a layer is timed; ``--json`` keeps what the cost model predicts beside it.
+With ``--algorithm all`` every algorithm that can take a layer is timed, with ``--algorithm tiles`` those that have tiles, in each
+of them; ``--json`` keeps what the cost model predicts beside it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,13 +82,62 @@ class Row:
         return f"{names} {times}, {self.peak:4.0%} of the peak, error {self.error:.1e}{mark}"
 
 
+# ---------------------------------------------------------------- what is measured
+
+
+class Variant(NamedTuple):
+    """An algorithm, with the tile that it chooses or another one."""
+
+    algorithm: str
+    tile: tuple[int, ...] | None = None
+
+    def __str__(self) -> str:
+        return self.algorithm if self.tile is None else f"{self.algorithm} {'x'.join(map(str, self.tile))}"
+
+    @contextmanager
+    def only(self) -> Iterator[None]:
+        """Let operators that are first called meanwhile have the tile, their products in one part."""
+        if self.tile is None:
+            yield
+            return
+        from numbaconv import execute
+        from numbaconv.cuda.splitting import Cut
+
+        module = import_module(f"numbaconv.cuda.{self.algorithm}")
+        usual = module.cut
+        module.cut = lambda spec: Cut(self.tile, 1)
+        execute.forget()
+        try:
+            yield
+        finally:
+            module.cut = usual
+            execute.forget()
+
+
+def in_tiles() -> Iterator[Variant]:
+    """Every tile of every algorithm that has several."""
+    for algorithm in ("implicit_gemm", "tensor_gemm", "warpgroup_gemm", "tma_gemm"):
+        module = import_module(f"numbaconv.cuda.{algorithm}")
+        yield from (Variant(algorithm, tile) for tile in module.TILES)
+
+
 # ---------------------------------------------------------------- how fast
 
 
 def in_turns(calls: list[Callable[[], Any]], flush: Any, rounds: int) -> list[Times]:
     """Time calls one after the other, so many rounds, each after the L2 cache was overwritten."""
-    found = turns([replayed(call, partial(print, flush=True)) for call in calls], flush, rounds)
-    return [Times(*(float(q) for q in np.quantile(times, (0.5, 0.25, 0.75)))) for times in found]
+    return times([replay(call) for call in calls], flush, rounds)
+
+
+def replay(call: Callable[[], Any]) -> Callable[[], Any]:
+    """Return the replay of a call, if it can be captured."""
+    return replayed(call, partial(print, flush=True))
+
+
+def times(replays: list[Callable[[], Any]], flush: Any, rounds: int) -> list[Times]:
+    """As :func:`in_turns`, for what is captured already."""
+    found = turns(replays, flush, rounds)
+    return [Times(*(float(q) for q in np.quantile(one, (0.5, 0.25, 0.75)))) for one in found]
 
 
 def peaks(precision: str, flush: Any) -> tuple[float, float]:
@@ -127,29 +179,32 @@ def measure(
     result = torch.nn.functional.conv2d(x, w, **options)
     precise = {"precision": asked_for(precision), "backend": "cuda"}
     chosen = nc.Conv2d(w, **options, **precise).explain(x).algorithm
-    ops = {}
-    for name in {"auto": [chosen], "all": [a.name for a in ALGORITHMS]}.get(wanted, [wanted]):
-        op = nc.Conv2d(w, **options, **precise, algorithm=name)
-        try:
-            taken = op.explain(x)
-        except ValueError:
-            continue
-        [predicted] = [row.cost for row in taken.rows if row.algorithm == name and row.backend == "cuda"]
-        ops[name] = op, predicted
-    if not ops:
+    predictions, outs, replays = {}, {}, {}
+    every = [Variant(a.name) for a in ALGORITHMS]
+    for one in {"auto": [Variant(chosen)], "all": every, "tiles": [*in_tiles()]}.get(wanted, [Variant(wanted)]):
+        with one.only():
+            op = nc.Conv2d(w, **options, **precise, algorithm=one.algorithm)
+            try:
+                taken = op.explain(x)
+            except ValueError:
+                continue
+            [predicted] = [row.cost for row in taken.rows if row.algorithm == one.algorithm and row.backend == "cuda"]
+            predictions[one], outs[one] = predicted, torch.full_like(result, math.nan)
+            replays[one] = replay(partial(op, x, out=outs[one]))
+    if not replays:
         return
-    outs = {name: torch.full_like(result, math.nan) for name in ops}
-    calls = [lambda op=op, out=outs[name]: op(x, out=out) for name, (op, _) in ops.items()]
-    cudnn, *ours = in_turns([lambda: torch.nn.functional.conv2d(x, w, **options), *calls], flush, rounds)
+    theirs = replay(lambda: torch.nn.functional.conv2d(x, w, **options))
+    cudnn, *ours = times([theirs, *replays.values()], flush, rounds)
     flops = 2 * result.numel() * math.prod(weight_shape[1:])
     moved = sum(t.numel() * t.element_size() for t in (x, w, result))
     floor = 1e3 * max(flops / roofs[0], moved / roofs[1])
-    for times, (name, (_, predicted)) in zip(ours, ops.items(), strict=True):
-        [algorithm] = [a for a in ALGORITHMS if a.name == name]
-        error = rms(outs[name][:1].double().cpu().numpy() - exact) / rms(exact)
+    for mine, (one, predicted) in zip(ours, predictions.items(), strict=True):
+        [algorithm] = [a for a in ALGORITHMS if a.name == one.algorithm]
+        error = rms(outs[one][:1].double().cpu().numpy() - exact) / rms(exact)
         bound = rms_bound(precision, algorithm, math.prod(weight_shape[1:]))
-        peak = flops / (times.median / 1e3) / roofs[0]
-        yield Row(layer, precision, layout, name, name == chosen, 1e3 * predicted, times, cudnn, floor, peak, error, bound)
+        peak = flops / (mine.median / 1e3) / roofs[0]
+        taken = one == Variant(chosen)
+        yield Row(layer, precision, layout, str(one), taken, 1e3 * predicted, mine, cudnn, floor, peak, error, bound)
 
 
 # ---------------------------------------------------------------- what a call costs the host
@@ -257,7 +312,7 @@ def main() -> int:
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--layout", nargs="+", choices=("NCHW", "NHWC"), default=["NCHW", "NHWC"])
     parser.add_argument("--layers", default="", metavar="SUBSTRING", help='"batch64", for example')
-    parser.add_argument("--algorithm", default="auto", metavar="NAME|all")
+    parser.add_argument("--algorithm", default="auto", metavar="NAME|all|tiles")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=9, help="begin no other layer after so long")
     parser.add_argument("--no-check", action="store_true")

@@ -132,7 +132,7 @@ def test_tensor_gemm_assembles(tile, kind, cc):
 WARPGROUP_RESOURCES = {
     ((2, 256, 4), "bf16"): (224, 199680),
     ((2, 256, 4), "tf32"): (224, 199680),
-    ((2, 128, 4), "f16"): (128, 134144),
+    ((2, 128, 3), "f16"): (144, 101376),
     ((2, 64, 4), "bf16"): (120, 101376),
     ((1, 128, 4), "tf32"): (160, 100352),
     ((1, 64, 4), "f16"): (120, 67584),
@@ -154,9 +154,11 @@ def test_warpgroup_gemm_assembles(tile, kind):
 
 
 TMA_RESOURCES = {
+    ((3, 256, 3), "bf16"): (168, 207904),
+    ((3, 128, 4), "f16"): (104, 169000),
     ((2, 256, 4), "bf16"): (160, 199712),
     ((2, 256, 4), "tf32"): (160, 199712),
-    ((2, 128, 4), "f16"): (96, 134176),
+    ((2, 128, 3), "f16"): (96, 101408),
     ((2, 64, 4), "bf16"): (64, 101408),
     ((1, 128, 4), "tf32"): (96, 100384),
     ((1, 64, 4), "f16"): (64, 67616),
@@ -181,10 +183,11 @@ def test_tma_gemm_assembles(tile, kind):
 
 
 def test_tables_of_tiles_are_those_that_are_chosen_from():
-    from numbaconv.cuda import tensor_gemm, warpgroup_gemm
+    from numbaconv.cuda import tensor_gemm, tma_gemm, warpgroup_gemm
 
     assert {tile for tile, _ in TENSOR_RESOURCES} == set(tensor_gemm.TILES)
-    assert {tile for tile, _ in WARPGROUP_RESOURCES} == {tile for tile, _ in TMA_RESOURCES} == set(warpgroup_gemm.TILES)
+    assert {tile for tile, _ in WARPGROUP_RESOURCES} == set(warpgroup_gemm.TILES)
+    assert {tile for tile, _ in TMA_RESOURCES} == set(tma_gemm.TILES)
 
 
 # Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.

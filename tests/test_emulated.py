@@ -71,6 +71,29 @@ def test_algorithms(capability, algorithm, dtype, precision, problems):
         assert driver.launched.count(f"{main}_kernel") >= len(plain)
 
 
+# Tiles that none of these problems would get, and what they store: channels or pixels, as vectors or one by one.
+TILES = [
+    ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 16, 72), (264, 72, 3, 1), layout="NHWC", bias=True, residual=True)),
+    ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 9, 16), (261, 16, 1, 1), layout="NHWC", bias=True)),
+    ("tma_gemm", "float16", (2, 128, 3), case((1, 72, 15, 16), (130, 72, 3, 1), bias=True, residual=True)),
+    ("tma_gemm", "bfloat16", (2, 256, 4), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
+    ("warpgroup_gemm", "float16", (2, 256, 4), case((1, 40, 12, 14), (264, 40, 1, 1), bias=True)),
+    ("tensor_gemm", "float16", (2, 4, 4, 4), case((1, 12, 13, 40), (136, 40, 1, 1), layout="NHWC", residual=True)),
+    ("implicit_gemm", "float32", (8, 8), case((1, 9, 12, 14), (132, 9, 3, 3), padding=1, bias=True, residual=True)),
+    ("implicit_gemm", "float32", (8, 8), case((1, 12, 13, 9), (130, 9, 3, 3), layout="NHWC", stride=2, bias=True)),
+    ("implicit_gemm", "float32", (8, 4), case((2, 12, 13, 12), (68, 12, 1, 1), layout="NHWC", residual=True)),
+]
+
+
+@pytest.mark.parametrize(("algorithm", "dtype", "tile", "problem"), TILES, ids=str)
+def test_tiles(algorithm, dtype, tile, problem, monkeypatch):
+    module = import_module(f"numbaconv.cuda.{algorithm}")
+    assert tile in module.TILES
+    monkeypatch.setattr(module, "cut", lambda spec: module.Cut(module.Tile(*tile), 1))
+    with emulated((9, 0)):
+        assert check(algorithm, dtype, "ieee", problem)
+
+
 @pytest.mark.parametrize("order", ["unaligned", "every third, backwards"])
 @pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm", "float32"), ("tensor_gemm", "float16")])
 def test_memory_orders(algorithm, dtype, order):

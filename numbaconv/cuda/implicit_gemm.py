@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 8), Tile(4, 4))
 REGISTERS = 64 * 4  # bytes of sums that a thread holds at most
-EFFICIENCY = 0.75  # the share of the GPU's arithmetic rate that the inner loop of the largest tile can come to
+EFFICIENCY = 0.9  # the share of the GPU's arithmetic rate that the inner loop can come to: 512 products of 608 instructions
 
 
 def able(spec: ConvSpec) -> list[Tile]:
@@ -44,8 +44,8 @@ def blocks(spec: ConvSpec, tile: Tile) -> int:
 def wave_seconds(spec: ConvSpec, tile: Tile, splits: int = 1) -> float:
     """Predict the time of the arithmetic: waves of blocks, one a multiprocessor, each as long as its part of a tile takes.
 
-    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them; and at
-    least the time in which the next step's values come.
+    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them, which
+    with EFFICIENCY is the share of products among the instructions; and at least the time in which the next step's values come.
     """
     steps = -(-math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC) // splits)
     products = LANES**2 * KC * (tile.MR * tile.NR + (tile.MR + tile.NR) / 2)

@@ -18,11 +18,13 @@ from numbaconv.cuda.geometry import PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.cuda.storing import Form
 from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, TensorMap
-from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, TILES, Tile, blocks
+from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, Tile, blocks, resident
 from numbaconv.spec import ConvSpec
 
 __all__ = ["TMA_GEMM", "Tile", "cut", "gemm_seconds"]
 
+# Those of warpgroup_gemm, and two of three warpgroups, which leave fewer multiprocessors idle where there are few tiles.
+TILES = (Tile(3, 256, 3), Tile(3, 128, 4), *warpgroup_gemm.TILES)
 EFFICIENCY = 0.85  # the share of the tensor cores' rate that wgmma comes to with nothing beside it: a guess, not measured
 
 # What a tensor map of images may say: CUDA's driver API, cuTensorMapEncodeIm2col. The instruction's offsets end at 255 in the PTX
@@ -43,7 +45,8 @@ def parts(spec: ConvSpec) -> int:
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     tile = one.tile
-    shape = tensor_operands.Shape(ROWS * tile.warpgroups, tile.N, ROW_BYTES, tile.stages - 1, EFFICIENCY, handling=0)
+    rows, ahead = ROWS * tile.warpgroups, tile.stages - 1
+    shape = tensor_operands.Shape(rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, handling=0, resident=resident(tile))
     return tensor_operands.gemm_seconds(spec, shape, one.splits, parts(spec))
 
 

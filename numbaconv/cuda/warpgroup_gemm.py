@@ -17,7 +17,8 @@ from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "blocks", "cut", "gemm_seconds", "why_not_here",
+    "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "blocks", "cut", "gemm_seconds", "resident",
+    "why_not_here",
 ]  # fmt: skip
 
 ROWS, THREADS, ROW_BYTES = 64, 128, 128  # pixels and threads of a warpgroup; bytes of channels of a step
@@ -31,15 +32,23 @@ class Tile(NamedTuple):
     stages: int
 
 
-# Of 227 KiB of shared memory a step takes 128 bytes a row and column; 256 columns take two warpgroups 242 of 255 registers.
-TILES = (Tile(2, 256, 4), Tile(2, 128, 4), Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
+# Of 227 KiB of shared memory a step takes 128 bytes a row and column. All but the first leave room for a second block, which
+# multiplies while the first one stores.
+TILES = (Tile(2, 256, 4), Tile(2, 128, 3), Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
+SHARED, BESIDE = 227 * 1024, 4096  # bytes of a multiprocessor, and of a block beside its steps at most
 EFFICIENCY = 0.8  # the share of the tensor cores' rate that wgmma comes to with copies beside it: a guess, not measured
+
+
+def resident(tile: Tile) -> int:
+    """How many blocks the shared memory of a multiprocessor holds."""
+    return SHARED // (tile.stages * (ROWS * tile.warpgroups + tile.N) * ROW_BYTES + BESIDE)
 
 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     tile = one.tile
-    shape = tensor_operands.Shape(ROWS * tile.warpgroups, tile.N, ROW_BYTES, tile.stages - 1, EFFICIENCY)
+    rows, ahead = ROWS * tile.warpgroups, tile.stages - 1
+    shape = tensor_operands.Shape(rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, resident=resident(tile))
     return tensor_operands.gemm_seconds(spec, shape, one.splits, tensor_operands.parts(spec))
 
 

@@ -91,8 +91,9 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
     lines, items = (rows, columns) if channels else (columns, rows)
     many = min(form.many, items, items * lines // threads)
     twice, units = 2 * many, items // many  # of a line, a thread each
-    step = threads // units
-    assert threads % units == lines % step == 0, "threads take the same items of each line"
+    step = threads // units  # lines at a time; a thread takes the same items of each
+    working = step * units
+    assert lines % step == 0, "all threads that work take as many lines"
     load, put = vectors(many) if many > 1 else (one_load, one_store)
     complete = completion(compute, activation, form.boolean)
 
@@ -117,7 +118,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
         held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
         item, line = thread % units * many, thread // units
         o = o0 + item
-        if o < g.outs:
+        if o < g.outs and (working == threads or thread < working):
             for v in range(many):
                 more[v] = compute(bias[group * s.bias[1] + (o + v) * s.bias[2]]) if g.has_bias else compute(0)
             for i in range(lines // step):
@@ -134,7 +135,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
         item, line = thread % units * many, thread // units
         r = place(item, piece)
         to = outputs[r]
-        if to != NOWHERE:
+        if to != NOWHERE and (working == threads or thread < working):
             at_residual = residuals[r] if g.has_residual else 0
             for i in range(lines // step):
                 o = o0 + line + i * step
