@@ -52,6 +52,7 @@ class Block:
         self.groups, self.copies = np.zeros(self.count, np.int64), list[Copies]()
         self.product_groups, self.products = np.zeros(self.count // 128, np.int64), list[Products]()
         self.tiles: dict[int, list[slice]] = {}  # words that a barrier waits for
+        self.made_ready: dict[int, tuple[int, int]] = {}  # by which thread a barrier was, after how many others
 
     def run(self) -> None:
         for _ in range(MOST_TURNS):

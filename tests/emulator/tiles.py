@@ -27,9 +27,12 @@ def mbarrier(code: Code, operation: Operation) -> Step:
     address, read = code.address(source), code.lanes(count, np.uint32)
 
     def note(b: Block) -> None:
-        for at, number in zip(address(b), np.broadcast_to(read(b), len(b.active())), strict=True):
+        threads = b.active()
+        for thread, at, number in zip(threads, address(b), np.broadcast_to(read(b), len(threads)), strict=True):
             assert at % 8 == 0, operation.text
             change(np.array([b.shared.first + at]), np.array([number]))
+            if change is tma._prepare:
+                b.made_ready[b.shared.first + int(at)] = thread, b.shared.epoch
         b.idle[:] = False
 
     return note
@@ -42,8 +45,12 @@ def _try_wait(code: Code, operation: Operation) -> Step:
     def ask(b: Block) -> None:
         passed, threads = np.zeros(b.count, bool), b.active()
         places = b.shared.first + address(b)
-        if not all(int(at) in tma._barriers for at in places):
+        if not all(int(at) in b.made_ready for at in places):
             raise FaultError(f"a barrier is asked that nobody has made ready: {operation.text}")
+        for thread, at in zip(threads, places, strict=True):
+            maker, epoch = b.made_ready[int(at)]
+            if maker != thread and epoch == b.shared.epoch:
+                raise FaultError(f"a race: a barrier is asked that another thread made since the last one: {operation.text}")
         passed[threads] = [tma._barriers[int(at)].passed(int(p)) for at, p in zip(places, read(b), strict=True)]
         for at in set(places.tolist()):
             if not tma._barriers[at].coming:  # all of it is there
