@@ -138,6 +138,26 @@ def test_counts_beyond_32_bits_are_refused(monkeypatch):
         assert f"{2**30} blocks" in module.why_not(many)
 
 
+@pytest.mark.parametrize("bit", ["conj", "neg"])
+def test_what_torch_conjugates_when_it_is_read_is_refused(bit):
+    from numbaconv.cuda.shadow import cast_shadow
+
+    class Tensor:
+        def __init__(self, lazy):
+            self.lazy, memory = lazy, np.ones(4, "c8")
+            self.memory, self.__cuda_array_interface__ = memory, {**memory.__array_interface__, "strides": None}
+
+        def is_conj(self):
+            return self.lazy and bit == "conj"
+
+        def is_neg(self):
+            return self.lazy and bit == "neg"
+
+    assert cast_shadow(Tensor(False), "input").shape == (4,)
+    with pytest.raises(TypeError, match=rf"^input: .*resolve_{bit}.*is_{bit}\(\)"):
+        cast_shadow(Tensor(True), "input")
+
+
 # ---------------------------------------------------------------- where it is missing
 
 

@@ -40,21 +40,37 @@ def signed(number):
     return uint32(int64(number) & 0xFFFFFFFF)
 
 
+@cuda.jit(device=True, inline="always")
+def channel_and_tap(step, chunks, g):
+    """The chunk of channels of a step, its tap, and this one's row and column."""
+    tap, chunk = split_32(step, chunks)
+    i, j = split_32(tap, int32(g.kernel_w))
+    return chunk, tap, i, j
+
+
+@cuda.jit(device=True, inline="always")
+def following(chunk, tap, i, j, chunks, g):
+    """The same of the next step."""
+    chunk = int32(chunk + 1)
+    if chunk == chunks:
+        chunk, tap, j = int32(0), int32(tap + 1), int32(j + 1)
+        if j == g.kernel_w:
+            i, j = int32(i + 1), int32(0)
+    return chunk, tap, i, j
+
+
 @cache
 def asking(channels, BM, N):
     """Return what asks for a step: so many channels of BM pixels and of N output channels."""
 
     @cuda.jit(device=True, inline="always")
-    def bring(step, to, barrier, maps, n, h, w, o0, g):
-        """Ask for a step of the tile whose first pixel is (n, h, w)."""
-        tap, chunk = split_32(step, int32((g.channels + channels - 1) // channels))
-        i, j = split_32(tap, int32(g.kernel_w))
-        c, y, x = chunk * channels, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
-        right, down = uint32(j * g.dilation_w), uint32(i * g.dilation_h)
+    def bring(chunk, tap, i, j, to, barrier, maps, n, y, x, o0, g):
+        """Ask for a step of the tile whose first pixel reads from (n, y, x) on."""
+        c, right, down = uint32(chunk * channels), uint32(j * g.dilation_w), uint32(i * g.dilation_h)
         tma.expect(barrier, uint32((BM + N) * warpgroup.ROW))
-        tma.load_pixels(to, maps, uint32(c), signed(x), signed(y), uint32(n), barrier, right, down)
+        tma.load_pixels(to, maps, c, signed(x), signed(y), uint32(n), barrier, right, down)
         weights = ptx.moved(to, BM * warpgroup.ROW)
-        tma.load_rows(weights, maps + WORDS * 8, uint32(c), uint32(tap), uint32(o0), barrier)
+        tma.load_rows(weights, maps + WORDS * 8, c, uint32(tap), uint32(o0), barrier)
 
     return bring
 
@@ -78,7 +94,8 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
         thread, base, first_barrier = cuda.threadIdx.x, aligned(shared), ptx.shared_address(barriers)
         pixels = int32(g.batch * g.out_h * g.out_w)
         tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + N - 1) // N)
-        steps = int32(g.kernel_h * g.kernel_w * ((g.channels + channels - 1) // channels))
+        chunks = int32((g.channels + channels - 1) // channels)
+        steps = int32(g.kernel_h * g.kernel_w * chunks)
         here = int64(0)
         if thread == 0:
             here = publish_maps(maps, input_map, weight_map)
@@ -92,13 +109,16 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
             row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
             m0, o0 = int32(row * BM), int32(column * N)
             n, d, h, w = pixel_32(m0, g)
+            y, x = h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
+            chunk, tap, i, j = channel_and_tap(begin, chunks, g)
             find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
 
             for step in range(begin, min(begin + ahead, end)):
                 if thread == 0:
                     place = uint32(done + step - begin) % uint32(stages)
                     barrier = ptx.moved(first_barrier, 8 * place)
-                    bring(step, ptx.moved(base, place * uint32(stage)), barrier, here, n, h, w, o0, g)
+                    bring(chunk, tap, i, j, ptx.moved(base, place * uint32(stage)), barrier, here, n, y, x, o0, g)
+                    chunk, tap, i, j = following(chunk, tap, i, j, chunks, g)
             sums, step = zeros(), begin
             while True:  # at least once: sums that may be zeros after the loop would make products wait for each other
                 number = uint32(done + step - begin)
@@ -110,7 +130,8 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
                 if thread == 0 and step + ahead < end:
                     place = (number + uint32(ahead)) % uint32(stages)
                     barrier = ptx.moved(first_barrier, 8 * place)
-                    bring(int32(step + ahead), ptx.moved(base, place * uint32(stage)), barrier, here, n, h, w, o0, g)
+                    bring(chunk, tap, i, j, ptx.moved(base, place * uint32(stage)), barrier, here, n, y, x, o0, g)
+                    chunk, tap, i, j = following(chunk, tap, i, j, chunks, g)
                 wait_for_products()
                 step = int32(step + 1)
                 if step >= end:
