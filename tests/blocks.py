@@ -27,6 +27,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "changes the shell",
     "python -m pytest": "is the tests themselves",
     "compute-sanitizer": "needs a GPU",
+    ".ci/gpu": "needs a GPU",
     "python benchmarks/": "measures for minutes",
     "sphinx-build": "builds the site, which .ci/run does",
     "numbaconv tune": "measures for minutes, and forgets with --clear",

@@ -136,6 +136,7 @@ def test_counts_beyond_32_bits_are_refused(monkeypatch):
         assert "2500000000 pixels" in module.why_not(replace(small, batch=1, input_size=(1, 50000, 50000)))
         many = replace(small, batch=1, groups=2**30, in_channels=2**30, out_channels=2**30)
         assert f"{2**30} blocks" in module.why_not(many)
+        assert f"{2**26} output channels" in module.why_not(replace(small, batch=1, input_size=(1, 1, 1), out_channels=2**26))
 
 
 @pytest.mark.parametrize("bit", ["conj", "neg"])

@@ -102,12 +102,13 @@ class Tiles(NamedTuple):
 
 
 def beyond_32_bits(spec: ConvSpec, products: int, blocks: int) -> str | None:
-    """Say so for problems of more pixels or blocks than the GEMM kernels count, or of coordinates or sums of so many terms."""
-    pixels = spec.batch * math.prod(spec.output_size)
+    """Say so for problems of more pixels or blocks than the GEMM kernels count, or of coordinates or rows so long."""
+    pixels, outs = spec.batch * math.prod(spec.output_size), spec.weight_shape[1]
     longest = max(n + low + high for n, (low, high) in zip(spec.input_size, spec.padding, strict=True))
-    if max(pixels, longest, 32 * products, 2 * blocks, spec.out_channels) < 2**31 - 2**10:  # a block's next is as many further
+    row = KC * max(PART, outs * spec.dtypes.compute.itemsize)  # bytes that weights go on by
+    if max(pixels, longest, 32 * products, 2 * blocks, spec.out_channels, row) < 2**31 - 2**10:
         return None
-    counts = f"{pixels} pixels, {blocks} blocks, coordinates to {longest} and {products} terms a sum"
+    counts = f"{pixels} pixels, {blocks} blocks, {outs} output channels, coordinates to {longest} and {products} terms a sum"
     return f"it counts in 32 bits, and there are {counts}"
 
 
