@@ -131,7 +131,7 @@ def completion(compute, activation, boolean):
 @cache
 def epilogue(compute, activation):
     """Return the function that finishes and stores the sum of type `compute` of an element."""
-    plain, truth = completion(compute, activation, False), completion(compute, activation, True)
+    complete, one = completion(compute, activation, False), compute(1)
 
     @cuda.jit(device=True, inline="always")
     def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
@@ -140,6 +140,9 @@ def epilogue(compute, activation):
             total = compute(total + compute(bias[group * s.bias[1] + o * s.bias[2]]))
         if g.has_residual:
             total = compute(total + compute(residual[at(s.residual, n, group, o, d, h, w)]))
-        output[at(s.output, n, group, o, d, h, w)] = truth(total) if g.boolean else plain(total)
+        total = complete(total)
+        if g.boolean and total != 0:
+            total = one
+        output[at(s.output, n, group, o, d, h, w)] = total
 
     return store
