@@ -142,7 +142,7 @@ def test_later_calls_play_what_was_recorded(monkeypatch):
 WRONG = [
     ("implicit_gemm", "float32", "wait()\n                cuda.syncthreads()", "wait()", "a race"),
     ("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
-    ("implicit_gemm", "float32", "there = i * rows_apart < int32(left - c0)", "there = True", "global memory"),
+    ("implicit_gemm", "float32", "there = int32(i * rows_apart) < left\n", "there = True\n", "global memory"),
     ("implicit_gemm", "float32", "piece, thread, s, g)\n            cuda.syncthreads()", "piece, thread, s, g)", "a race"),
     ("implicit_gemm", "float32", "stage = int32(stage + step)", "stage = int32(stage)", "on its way"),
     ("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),

@@ -58,16 +58,16 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
         return int32(0) if stage == stages * step else stage
 
     @cuda.jit(device=True, inline="always")
-    def bring_input(shared, base, to, input, at, most, c0, thread, channel):
-        """Bring a thread's elements to the stage at `to`, or zeros: a pixel that is one has no channels, most[] = 0.
+    def bring_input(shared, base, to, input, at, left, thread, channel):
+        """Bring a thread's elements to the stage at `to`, or zeros where none is left of a pixel's channels.
 
-        (k, m) of the tile is the input's channel c0 + k of pixel m.
+        (k, m) of the tile is the k-th of the channels that come, of pixel m.
         """
         k, m = (thread % KC, thread // KC) if channels_last else (thread // BM, thread % BM)
         first = int32(to + k * pitch + m)
         for i in range(loads_a):
             pixel = i if channels_last else 0
-            there = i * channels_apart < int32(most[pixel] - c0 - k)
+            there = int32(i * channels_apart) < left[pixel]
             where, target = at[pixel] + i * channels_apart * channel, first + i * elements_apart
             if asynchronous:
                 copy(ptx.moved(base, target * itemsize), where, uint32(itemsize if there else 0))
@@ -75,13 +75,13 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
                 shared[uint64(target)] = compute(input[where]) if there else compute(0)
 
     @cuda.jit(device=True, inline="always")
-    def bring_weight(shared, base, to, weight, at, c0, left, thread, row):
-        """Bring a thread's vectors of weights of channels from c0 on, or zeros; rows of weights are `row` apart."""
+    def bring_weight(shared, base, to, weight, at, left, thread, row):
+        """Bring a thread's vectors of weights of these channels, or zeros; rows of weights are `row` apart."""
         k, j = thread // lines, thread % lines * many
         first = int32(to + KC * pitch + k * BN + j)
         for i in range(loads_b):
             if loads_b * threads == KC * lines or thread + i * threads < KC * lines:
-                there = i * rows_apart < int32(left - c0)
+                there = int32(i * rows_apart) < left
                 where, target = at + i * rows_apart * row, first + i * rows_apart * BN
                 if asynchronous:
                     ptx.copy_async_16(ptx.moved(base, target * itemsize), where, uint32(16 if there else 0))
@@ -99,8 +99,8 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
             corners[2, r] = w * g.stride_w - g.low_w
 
     @cuda.jit(device=True, inline="always")
-    def origins(at, most, images, corners, tap, begin, thread, strides, g):
-        """at[i] = where a thread's i-th pixel reads its first channel with a tap; most[i] = its channels, 0 if it is a zero."""
+    def origins(at, left, images, corners, tap, begin, thread, strides, g):
+        """at[i] = where a thread's i-th pixel reads with a tap; left[i] = channels from there on, none if it is a zero."""
         rest, kw = split_32(tap, g.kernel_w)
         kd, kh = split_32(rest, g.kernel_h)
         k = thread % KC if channels_last else thread // BM
@@ -110,15 +110,20 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
             y = read(int32(corners[1, r] + kh * g.dilation_h), int32(g.size_h), mode)
             x = read(int32(corners[2, r] + kw * g.dilation_w), int32(g.size_w), mode)
             at[i] = begin + (images[r] + z * strides[3] + y * strides[4] + x * strides[5] + k * strides[2]) * scale
-            most[i] = g.channels
+            left[i] = g.channels - k
             if z < 0 or y < 0 or x < 0:
-                most[i] = 0
+                left[i] = 0
 
     @cuda.jit(device=True, inline="always")
     def place_of(r, piece):
         return piece // across * SIDE + r
 
-    put = storing(compute, activation, form, SIDE, SIDE, line, threads, place_of)
+    @cuda.jit(device=True, inline="always")
+    def order(n):
+        """The lines of neighbouring threads follow each other, so that these write to different banks."""
+        return n % LANES * SUB + n // LANES
+
+    put = storing(compute, activation, form, SIDE, SIDE, line, threads, place_of, order=order)
 
     def write(piece):
         """The function that writes a square of the tile to shared memory. Sums stay in registers: their places are known."""
@@ -129,9 +134,9 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
             for i in range(SUB):
                 for j in range(SUB):
                     if channels_first:
-                        shared[uint64((tx * SUB + i) * line + ty * SUB + j)] = sums[i0 + j, j0 + i]
+                        shared[uint64((i * LANES + tx) * line + ty * SUB + j)] = sums[i0 + j, j0 + i]
                     else:
-                        shared[uint64((ty * SUB + i) * line + tx * SUB + j)] = sums[i0 + i, j0 + j]
+                        shared[uint64((i * LANES + ty) * line + tx * SUB + j)] = sums[i0 + i, j0 + j]
 
         return one
 
@@ -143,9 +148,10 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
         residuals = cuda.shared.array(BM, int64)
         images = cuda.shared.array(BM, int64)
         corners = cuda.shared.array((3, BM), int32)
+        kept = cuda.shared.array(2, int32)  # registers that the loop may have
         base = ptx.shared_address(shared)
         sums = cuda.local.array((MR, NR), compute)
-        at, most = cuda.local.array(pixels_of_thread, int64), cuda.local.array(pixels_of_thread, int32)
+        at, left = cuda.local.array(pixels_of_thread, int64), cuda.local.array(pixels_of_thread, int32)
         thread = cuda.threadIdx.x
         ty, tx = thread // LANES, thread & LANES - 1
         pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
@@ -170,13 +176,16 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
 
         tap, chunk = split_32(begin, chunks)
         c0 = int32(chunk * KC)
+        if thread == 0:
+            kept[0], kept[1] = o0, group
         cuda.syncthreads()
-        origins(at, most, images, corners, tap, in_input, thread, s.input, g)
+        origins(at, left, images, corners, tap, in_input, thread, s.input, g)
         for i in range(pixels_of_thread):
-            at[i] += c0 * s.input[2] * scale
+            at[i] += c0 * channel
+            left[i] -= c0
         k, o = thread // lines, o0 + thread % lines * many
         weights = in_weight + ((int64(group * taps + tap) * g.channels + c0 + k) * row + o) * scale
-        left = int32(g.channels - k if o < g.outs else 0)
+        rest, weights_left = int32(channels - c0), int32(channels - c0 - k if o < g.outs else -(2**30))
         now, coming, count = int32(1 - stages), int32(0), int32(end - begin)
         while now < count:
             if now >= 0:
@@ -184,16 +193,15 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
                     wait()
                 cuda.syncthreads()
             if now + stages - 1 < count:
-                bring_input(shared, base, coming, input, at, most, c0, thread, channel)
-                bring_weight(shared, base, coming, weight, weights, c0, left, thread, int32(row * scale))
-                c0 = int32(c0 + KC)
-                weights += further
+                bring_input(shared, base, coming, input, at, left, thread, channel)
+                bring_weight(shared, base, coming, weight, weights, weights_left, thread, int32(row * scale))
+                rest, weights, weights_left = int32(rest - KC), weights + further, int32(weights_left - KC)
                 for i in range(pixels_of_thread):
                     at[i] += deeper
-                if c0 >= channels:
-                    c0, tap = int32(0), int32(tap + 1)
-                    weights -= back
-                    origins(at, most, images, corners, tap, in_input, thread, s.input, g)
+                    left[i] -= KC
+                if rest <= 0:
+                    rest, tap, weights, weights_left = channels, int32(tap + 1), weights - back, int32(weights_left + chunks * KC)
+                    origins(at, left, images, corners, tap, in_input, thread, s.input, g)
             if asynchronous:
                 ptx.commit()
             coming = following(coming)
@@ -205,12 +213,12 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
         for piece in range(many_pieces):
             write_piece(piece, shared, sums, tx, ty)
             cuda.syncthreads()
-            o = o0 + piece % across * SIDE
-            put(shared, 0, output, bias, residual, outputs, residuals, group, o, piece, thread, s, g)
+            o = kept[0] + piece % across * SIDE
+            put(shared, 0, output, bias, residual, outputs, residuals, kept[1], o, piece, thread, s, g)
             cuda.syncthreads()
 
     implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * line)
     implicit_gemm_kernel.most_blocks = ALL_BLOCKS
-    if channels_last and MR * NR * itemsize == 256:
+    if asynchronous and itemsize == 4 and MR * NR == 64:
         implicit_gemm_kernel.most_registers = 128  # so that a multiprocessor holds two blocks
     return implicit_gemm_kernel

@@ -81,11 +81,12 @@ def unchanged(value):
     return value
 
 
-def storing(compute, activation, form, rows, columns, pitch, threads, place=itself, read=unchanged):
+def storing(compute, activation, form, rows, columns, pitch, threads, place=itself, read=unchanged, order=unchanged):
     """Return what finishes and stores a rectangle of sums of type `compute`, which lie in shared memory in lines.
 
-    A line is a row of sums or, along pixels, a column, and the next one lies `pitch` elements further. `place` says which row of
-    the tile the r-th one of a piece is, and neighbours of a vector stay such; `read` makes a sum of an element.
+    A line is a row of sums or, along pixels, a column, and the next one lies `pitch` elements further; `order` says which one the
+    n-th is. `place` says which row of the tile the r-th one of a piece is, and neighbours of a vector stay such; `read` makes a
+    sum of an element.
     """
     channels = form.along == CHANNELS
     lines, items = (rows, columns) if channels else (columns, rows)
@@ -122,7 +123,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
             for v in range(many):
                 more[v] = compute(bias[group * s.bias[1] + (o + v) * s.bias[2]]) if g.has_bias else compute(0)
             for i in range(lines // step):
-                r = place(line + i * step, piece)
+                r = place(order(line + i * step), piece)
                 to = outputs[r]
                 if to != NOWHERE:
                     at_residual = residuals[r] + o * s.residual[2] if g.has_residual else 0
@@ -138,7 +139,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
         if to != NOWHERE and (working == threads or thread < working):
             at_residual = residuals[r] if g.has_residual else 0
             for i in range(lines // step):
-                o = o0 + line + i * step
+                o = o0 + order(line + i * step)
                 if o < g.outs:
                     one = compute(bias[group * s.bias[1] + o * s.bias[2]]) if g.has_bias else compute(0)
                     for v in range(many):
