@@ -1,5 +1,6 @@
 """The problems that every algorithm is held against, on every backend, and those for the kernels of tensor cores."""
 
+import pytest
 from helpers import case
 
 MODES = ("zeros", "reflect", "replicate", "circular")
@@ -96,3 +97,10 @@ TMA_GRID = [
     case((1, 4, 17, 21), (2, 4, 2, 2), stride=(2, 2), dilation=(2, 3), padding=((1, 2), (3, 1))),  # tiles that begin anywhere
     case((3, 8, 9, 9), (20, 8, 1, 1)),  # more tiles than blocks, in the simulator's small grid
 ]
+
+
+def some(problems, *usual):
+    """Parametrize ``case`` by all problems; those that are not usually run are slow."""
+    slow = pytest.mark.slow
+    marked = [one if i in usual else pytest.param(one, marks=slow) for i, one in enumerate(problems)]
+    return pytest.mark.parametrize("case", marked, ids=str)

@@ -5,7 +5,7 @@
 
 import numpy as np
 import pytest
-from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID
+from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID, some
 from helpers import case, operands, oracle, random_array, why_not
 from numba import cuda
 
@@ -16,13 +16,6 @@ from numbaconv.cuda.shadow import lend
 from numbaconv.cuda.splitting import Cut
 
 KINDS = [("float32", "tf32"), ("float16", "ieee"), ("bfloat16", "ieee"), ("float32", "bf16")]
-
-
-def some(problems, *usual):
-    """All problems; those that are not usually run are slow."""
-    slow = pytest.mark.slow
-    marked = [one if i in usual else pytest.param(one, marks=slow) for i, one in enumerate(problems)]
-    return pytest.mark.parametrize("case", marked, ids=str)
 
 
 def tensor_error(arrays, digits):
