@@ -223,7 +223,7 @@ def run_python(code, *arguments, env=None, timeout=120, check=True):
     path = os.pathsep.join(filter(None, [os.path.dirname(os.path.dirname(nc.__file__)), here, os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, **(env or {})},
+        env={**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": "1", **(env or {})},
         capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
