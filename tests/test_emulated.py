@@ -38,27 +38,36 @@ DEPTHWISE = [
     case((2, 15, 14, 28), (28, 1, 5, 5), groups=28, layout="NHWC", padding=2, stride=2, bias=True),
     case((1, 3, 10, 40), (6, 1, 9, 9), groups=3, padding=4, padding_mode="reflect"),
 ]
+
+
+def slow(*row):
+    return pytest.param(*row, marks=pytest.mark.slow)
+
+
 # capability, algorithm, dtype, precision, problems: as few kernels as show what differs, since each takes seconds to compile
 KERNELS = [
-    ((7, 5), "direct", "float32", "ieee", PLAIN + LAST + WRAPPED),
-    ((8, 0), "direct", "bfloat16", "ieee", PLAIN[:2]),
-    ((8, 0), "tiled", "float32", "ieee", PLAIN + LAST + WRAPPED),
-    ((9, 0), "tiled", "complex128", "ieee", PLAIN[:2]),
+    ((7, 5), "direct", "float32", "ieee", PLAIN[:1] + LAST + WRAPPED),
+    slow((8, 0), "direct", "bfloat16", "ieee", PLAIN[:2]),
+    slow((8, 0), "tiled", "float32", "ieee", PLAIN + LAST + WRAPPED),
+    slow((9, 0), "tiled", "complex128", "ieee", PLAIN[:2]),
     ((7, 5), "implicit_gemm", "float32", "ieee", PLAIN[:1]),
     ((9, 0), "implicit_gemm", "float32", "ieee", PLAIN + LAST + WRAPPED),
-    ((8, 0), "implicit_gemm", "float64", "ieee", PLAIN[:1]),
+    slow((8, 0), "implicit_gemm", "float64", "ieee", PLAIN[:1]),
     ((8, 0), "implicit_gemm", "complex64", "ieee", PLAIN[:1]),
-    ((8, 0), "implicit_gemm", "int8", "ieee", PLAIN[:1]),
-    ((9, 0), "depthwise", "float32", "ieee", DEPTHWISE),
+    slow((8, 0), "implicit_gemm", "int8", "ieee", PLAIN[:1]),
+    ((9, 0), "depthwise", "float32", "ieee", DEPTHWISE[1:2]),
+    slow((9, 0), "depthwise", "float32", "ieee", DEPTHWISE),
     ((8, 0), "depthwise", "bfloat16", "ieee", DEPTHWISE[:1]),
-    ((8, 0), "tensor_gemm", "float32", "tf32", PLAIN + TENSOR_GRID),
-    ((9, 0), "tensor_gemm", "bfloat16", "ieee", PLAIN[:1] + LAST),
-    ((9, 0), "warpgroup_gemm", "float32", "tf32", WARPGROUP_GRID),
-    ((9, 0), "warpgroup_gemm", "float16", "ieee", PLAIN + LAST),
+    ((8, 0), "tensor_gemm", "float32", "tf32", TENSOR_GRID),
+    slow((8, 0), "tensor_gemm", "float32", "tf32", PLAIN),
+    slow((9, 0), "tensor_gemm", "bfloat16", "ieee", PLAIN[:1] + LAST),
+    ((9, 0), "warpgroup_gemm", "float32", "tf32", WARPGROUP_GRID[:4]),
+    slow((9, 0), "warpgroup_gemm", "float32", "tf32", WARPGROUP_GRID),
+    slow((9, 0), "warpgroup_gemm", "float16", "ieee", PLAIN + LAST),
     ((9, 0), "tma_gemm", "float32", "tf32", TMA_GRID),
     ((9, 0), "tma_gemm", "float16", "ieee", PLAIN + LAST),
     ((9, 0), "winograd4", "float32", "ieee", WINOGRAD),
-    ((7, 5), "winograd2", "float32", "ieee", WINOGRAD[:1]),
+    slow((7, 5), "winograd2", "float32", "ieee", WINOGRAD[:1]),
 ]
 
 
@@ -74,14 +83,14 @@ def test_algorithms(capability, algorithm, dtype, precision, problems):
 # Tiles that none of these problems would get, and what they store: channels or pixels, as vectors or one by one.
 TILES = [
     ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 16, 72), (264, 72, 3, 1), layout="NHWC", bias=True, residual=True)),
-    ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 9, 16), (261, 16, 1, 1), layout="NHWC", bias=True)),
+    slow("tma_gemm", "float16", (3, 256, 3), case((1, 15, 9, 16), (261, 16, 1, 1), layout="NHWC", bias=True)),
     ("tma_gemm", "float16", (2, 128, 3), case((1, 72, 15, 16), (130, 72, 3, 1), bias=True, residual=True)),
-    ("tma_gemm", "bfloat16", (2, 256, 4), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
+    slow("tma_gemm", "bfloat16", (2, 256, 4), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
     ("warpgroup_gemm", "float16", (2, 256, 4), case((1, 40, 12, 14), (264, 40, 1, 1), bias=True)),
-    ("tensor_gemm", "float16", (2, 4, 4, 4), case((1, 12, 13, 40), (136, 40, 1, 1), layout="NHWC", residual=True)),
+    slow("tensor_gemm", "float16", (2, 4, 4, 4), case((1, 12, 13, 40), (136, 40, 1, 1), layout="NHWC", residual=True)),
     ("implicit_gemm", "float32", (8, 8), case((1, 9, 12, 14), (132, 9, 3, 3), padding=1, bias=True, residual=True)),
     ("implicit_gemm", "float32", (8, 8), case((1, 12, 13, 9), (130, 9, 3, 3), layout="NHWC", stride=2, bias=True)),
-    ("implicit_gemm", "float32", (8, 4), case((2, 12, 13, 12), (68, 12, 1, 1), layout="NHWC", residual=True)),
+    slow("implicit_gemm", "float32", (8, 4), case((2, 12, 13, 12), (68, 12, 1, 1), layout="NHWC", residual=True)),
 ]
 
 
@@ -141,13 +150,13 @@ def test_later_calls_play_what_was_recorded(monkeypatch):
 
 WRONG = [
     ("implicit_gemm", "float32", "wait()\n                cuda.syncthreads()", "wait()", "a race"),
-    ("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
+    slow("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
     ("implicit_gemm", "float32", "there = int32(i * rows_apart) < left\n", "there = True\n", "global memory"),
     ("implicit_gemm", "float32", "piece, thread, s, g)\n            cuda.syncthreads()", "piece, thread, s, g)", "a race"),
-    ("implicit_gemm", "float32", "stage = int32(stage + step)", "stage = int32(stage)", "on its way"),
-    ("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),
+    slow("implicit_gemm", "float32", "stage = int32(stage + step)", "stage = int32(stage)", "on its way"),
+    slow("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),
     ("warpgroup_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
-    ("warpgroup_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way|has been written"),
+    slow("warpgroup_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way|has been written"),
     ("tma_gemm", "float16", "cuda.syncthreads()", "pass", "nobody has made ready|a barrier is asked that another"),
 ]
 

@@ -78,7 +78,11 @@ def test_a_gpu_is_found():
     assert capability() == (9, 0)
 
 
-@pytest.mark.parametrize("algorithm", [one.name for one in ALGORITHMS])
+USUAL = ("direct", "implicit_gemm", "tma_gemm", "depthwise")  # each takes seconds to compile
+NAMES = [one.name if one.name in USUAL else pytest.param(one.name, marks=pytest.mark.slow) for one in ALGORITHMS]
+
+
+@pytest.mark.parametrize("algorithm", NAMES)
 def test_algorithms(algorithm, launched, asked_for, monkeypatch):
     dtype, channels, groups = ("float16" if algorithm in TENSOR_CORES else "float32"), 16, 1
     if algorithm == "depthwise":
