@@ -5,6 +5,7 @@ import pytest
 from helpers import assert_conforms, case, conv2d, operands, random_array, why_not
 
 import numbaconv as nc
+from numbaconv.cpu.target import vector_bytes
 
 FIRST = [
     case((2, 5, 12, 40), (5, 1, 1, 1), groups=5),
@@ -72,6 +73,11 @@ PROBLEMS = [("depthwise", problem) for problem in FIRST + LAST] + [("depthwise_b
 def test_conforms(algorithm, problem):
     for dtype in (np.float32, np.float64):
         arrays, options = operands(problem, dtype), {**problem.options, "algorithm": algorithm, "backend": "cpu"}
+        group = arrays["weight"].shape[1]
+        if group > 1 and group > vector_bytes() // arrays["weight"].itemsize:
+            with pytest.raises(ValueError, match="and a vector some whole groups"):
+                conv2d(arrays, **options)
+            continue
         result = conv2d(arrays, **options)
         assert_conforms(result, arrays, options)
         np.testing.assert_array_equal(conv2d(arrays, **options, activation="relu"), np.maximum(result, 0))

@@ -72,7 +72,7 @@ def test_some_problems_are_read_in_place_and_others_copied():
 
 
 def test_unpacked_panels_fit_in_a_cache():
-    explanation = nc.explain("conv2d", (1, 2048, 9, 9), (64, 2048, 3, 3), backend="cpu")
+    explanation = nc.explain("conv2d", (1, 16384, 9, 9), (64, 16384, 3, 3), backend="cpu")
     [row] = [row for row in explanation.rows if row.algorithm == "direct_unpacked"]
     assert "more than an L2 cache" in row.why_not
     x, w = (np.round(3 * random_array(shape, np.float32)) for shape in ((1, 600, 7, 9), (50, 600, 5, 5)))

@@ -18,7 +18,7 @@ DENSE = (1, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}
 PROBLEMS = {
     "depthwise": ((1, 16, 8, 9000), (16, 1, 3, 3), {"padding": 1, "groups": 16}),
     "depthwise_blocked": ((1, 64, 40, 40), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
-    "pointwise": ((1, 256, 40, 40), (64, 256, 1, 1), {}),
+    "pointwise": ((1, 1024, 40, 40), (64, 1024, 1, 1), {}),
 }
 for algorithm in BACKENDS["cpu"].algorithms:
     shape, weight, options = PROBLEMS.get(algorithm.name, DENSE)
