@@ -257,3 +257,9 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     """Numba then finds another folder, or none."""
     (tmp_path / "file").write_text("")
     convolve(tmp_path / "file" / "cache")
+
+
+def test_what_kernels_from_the_cache_call_has_a_name():
+    """LLVM looks no further than what it was told, where nothing is compiled: it would call address 0."""
+    code = "import llvmlite.binding as b, numbaconv.cpu.program; print(b.address_of_symbol('PyGILState_GetThisThreadState'))"
+    assert int(run_python(code).stdout) > 0
