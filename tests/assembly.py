@@ -9,6 +9,7 @@ from numba.core.typing import Signature
 
 from numbaconv.algorithm import Operands
 from numbaconv.cuda import launch
+from numbaconv.cuda.binary import linker_options
 from numbaconv.cuda.geometry import geometry
 
 SHARED = re.compile(r"\.shared \.align .*\[(\d+)\];", re.MULTILINE)
@@ -21,8 +22,7 @@ def assembled(function, args, cc):
     ptx, _ = cuda.compile(
         function, args if isinstance(args, Signature) else launch.signature(args), device=False, abi="numba", cc=cc
     )
-    most = getattr(function, "most_registers", None)
-    options = linking.LinkerOptions(arch="sm_" + "".join(map(str, cc)), ptxas_options=["-v"], max_register_count=most)
+    options = linker_options(function, cc, ptxas_options=["-v"])
     linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
     linker.link("cubin")
     return ptx, linker.get_info_log()

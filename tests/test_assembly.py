@@ -92,6 +92,11 @@ def form(last, many):
     return Form(CHANNELS if last else PIXELS, many)
 
 
+def whole(kind, args):
+    """The same with vectors of 16 bytes, of pixels for one kind of numbers and of channels for the others."""
+    return form(kind != "f16", 16 // args[4].itemsize)
+
+
 @pytest.mark.parametrize(
     ("cc", "dtype"), [((7, 5), "float32"), ((8, 0), "complex128"), ((8, 0), "int8"), ((9, 0), "float32"), ((9, 0), "bfloat16")]
 )
@@ -119,9 +124,7 @@ def test_tensor_gemm_assembles(tile, kind, cc):
     from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
-    ptx, registers, shared = check_assembly(
-        tensor_gemm(kind, *tile, ZEROS, form(kind != "f16", 16 // args[4].itemsize)), args, cc
-    )
+    ptx, registers, shared = check_assembly(tensor_gemm(kind, *tile, ZEROS, whole(kind, args)), args, cc)
     most, bytes_of_block = TENSOR_RESOURCES[tile, kind]
     assert registers <= most
     assert shared == bytes_of_block
@@ -145,7 +148,7 @@ def test_warpgroup_gemm_assembles(tile, kind):
     from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
-    kernel = warpgroup_gemm(kind, *tile, ZEROS, form(kind != "f16", 16 // args[4].itemsize))
+    kernel = warpgroup_gemm(kind, *tile, ZEROS, whole(kind, args))
     ptx, registers, shared = check_assembly(kernel, args, (9, 0, "a"))
     most, bytes_of_block = WARPGROUP_RESOURCES[tile, kind]
     assert registers <= most
@@ -174,7 +177,7 @@ def test_tma_gemm_assembles(tile, kind):
     args, _ = example("float32" if kind == "tf32" else "float16")
     maps = np.zeros(1, np.int64)
     args = *args, maps, TensorMap(maps, None), TensorMap(maps, None)
-    ptx, registers, shared = check_assembly(tma_gemm(kind, *tile, form(kind != "f16", 16 // args[4].itemsize)), args, (9, 0, "a"))
+    ptx, registers, shared = check_assembly(tma_gemm(kind, *tile, whole(kind, args)), args, (9, 0, "a"))
     most, bytes_of_block = TMA_RESOURCES[tile, kind]
     assert registers <= most
     assert shared == bytes_of_block <= 227 * 1024

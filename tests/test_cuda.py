@@ -140,23 +140,17 @@ def test_counts_beyond_32_bits_are_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("bit", ["conj", "neg"])
-def test_what_torch_conjugates_when_it_is_read_is_refused(bit):
-    from numbaconv.cuda.shadow import cast_shadow
+def test_what_torch_conjugates_when_it_is_read_is_refused(bit, monkeypatch):
+    import torch
 
-    class Tensor:
-        def __init__(self, lazy):
-            self.lazy, memory = lazy, np.ones(4, "c8")
-            self.memory, self.__cuda_array_interface__ = memory, {**memory.__array_interface__, "strides": None}
+    from numbaconv.cuda import memory
 
-        def is_conj(self):
-            return self.lazy and bit == "conj"
-
-        def is_neg(self):
-            return self.lazy and bit == "neg"
-
-    assert cast_shadow(Tensor(False), "input").shape == (4,)
+    plain = torch.ones(4, dtype=torch.complex64)
+    lazy = plain.conj() if bit == "conj" else plain.conj().imag
+    monkeypatch.setattr(memory, "cast_shadow", lambda array, argument: "its shadow")
+    assert memory.DEVICE.view(plain, "input") == "its shadow"
     with pytest.raises(TypeError, match=rf"^input: .*resolve_{bit}.*is_{bit}\(\)"):
-        cast_shadow(Tensor(True), "input")
+        memory.DEVICE.view(lazy, "input")
 
 
 # ---------------------------------------------------------------- where it is missing

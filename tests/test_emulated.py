@@ -103,6 +103,13 @@ def test_tiles(algorithm, dtype, tile, problem, monkeypatch):
         assert check(algorithm, dtype, "ieee", problem)
 
 
+@pytest.mark.parametrize("algorithm", ["implicit_gemm", "warpgroup_gemm"])
+def test_sums_of_nothing(algorithm):
+    """What is in shared memory before anything was brought there is not multiplied."""
+    with emulated((9, 0)):
+        assert check(algorithm, "float16", "ieee", case((1, 0, 9, 9), (4, 0, 3, 3), bias=True))
+
+
 @pytest.mark.parametrize("order", ["unaligned", "every third, backwards"])
 @pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm", "float32"), ("tensor_gemm", "float16")])
 def test_memory_orders(algorithm, dtype, order):

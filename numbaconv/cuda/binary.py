@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.files import check_owner, folder, replace_whole
 
-__all__ = ["Binary", "binary", "factory"]
+__all__ = ["Binary", "binary", "factory", "linker_options"]
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -75,16 +75,23 @@ def binary(function: Callable, signature: Any, capability: tuple[int, int]) -> B
 
 
 def compiled(function: Callable, signature: Any, capability: tuple[int, int]) -> Binary:
-    """Compile a kernel, which may limit a thread's registers by ``most_registers``. Code for 9.0 has what exists there only."""
-    from cuda.core import Linker, LinkerOptions, ObjectCode
+    """Compile a kernel. Code for 9.0 has what exists there only."""
+    from cuda.core import Linker, ObjectCode
     from numba import cuda
 
     target = (*capability, "a") if capability == (9, 0) else capability
     ptx, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
     [name] = re.findall(r"\.visible \.entry (\S+)\(", ptx)
-    most = getattr(function, "most_registers", None)
-    options = LinkerOptions(arch="sm_" + "".join(map(str, target)), max_register_count=most)
+    options = linker_options(function, target)
     return Binary(name, bytes(Linker(ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin").code))
+
+
+def linker_options(function: Callable, target: tuple, **more: Any) -> Any:
+    """Return how a kernel is assembled for a target. It may limit a thread's registers by ``most_registers``."""
+    from cuda.core import LinkerOptions
+
+    most = getattr(function, "most_registers", None)
+    return LinkerOptions(arch="sm_" + "".join(map(str, target)), max_register_count=most, **more)
 
 
 def _read(path: Path) -> Binary:

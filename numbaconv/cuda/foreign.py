@@ -14,6 +14,7 @@ import numpy as np
 
 from numbaconv.arrays import Looker
 from numbaconv.cuda.shadow import ALIGNMENT
+from numbaconv.errors import bad_type
 from numbaconv.spec import Size
 
 __all__ = ["LOOKERS", "SILENT", "Family", "Maker", "family"]
@@ -29,6 +30,9 @@ class Family(Protocol):
 
     def empty(self, shape: Size, dtype: np.dtype, like: Any, stream: int) -> Any:
         """Allocate an array in C order, on the device of `like`, to be written first on a stream."""
+
+    def check(self, array: Any, argument: str) -> None:
+        """Raise TypeError if an array is not in memory what it is."""
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         """Return `array`'s memory with the shape and strides of `view`, which begins where `array` does."""
@@ -56,6 +60,9 @@ class _CuPy:
                 return cupy.empty(shape, dtype)
             with cupy.cuda.ExternalStream(stream) if stream else cupy.cuda.Stream.null:
                 return cupy.empty(shape, dtype)
+
+    def check(self, array: Any, argument: str) -> None:
+        pass
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         return sys.modules["cupy"].ndarray(view.shape, view.dtype, array.data, view.strides)
@@ -96,6 +103,13 @@ class _Torch:
         cuda = self._torch.cuda
         with cuda.stream(cuda.ExternalStream(stream, device) if stream else cuda.default_stream(device)):
             return make()
+
+    def check(self, array: Any, argument: str) -> None:
+        for change in ("conj", "neg"):
+            if getattr(array, f"is_{change}")():
+                raise bad_type(
+                    argument, f"a tensor that is in memory what it is (see resolve_{change})", f"one with is_{change}()"
+                )
 
     def restride(self, array: Any, view: np.ndarray) -> Any:
         return array.as_strided(view.shape, [s // view.itemsize for s in view.strides])

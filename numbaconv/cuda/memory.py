@@ -42,6 +42,9 @@ class _Device:
         return "cuda", device_of(array) if array is not None else current_device()
 
     def view(self, array: Any, argument: str) -> np.ndarray:
+        family = foreign.family(array)
+        if family is not None:
+            family.check(array, argument)
         return cast_shadow(array, argument)
 
     def view_out(self, out: Any) -> np.ndarray:

@@ -16,12 +16,12 @@ from llvmlite import ir
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
+from numbaconv.cuda.storing import VECTOR
 from numbaconv.cuda.target import simulated
 
 __all__ = ["Panels", "microkernel"]
 
 _WORD = ir.IntType(32)
-VECTOR = 16  # bytes
 
 
 class Panels(NamedTuple):

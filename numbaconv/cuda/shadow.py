@@ -68,12 +68,8 @@ def cast_shadow(array: Any, argument: str) -> np.ndarray:
     Raises
     ------
     TypeError
-        If it is no device array, or one whose dtype, byte order or strides the kernels cannot read, or masked; or a tensor of
-        torch's that requires grad, or is conjugated or negated when it is read.
+        If it is no device array, or one whose dtype, byte order or strides the kernels cannot read, or masked.
     """
-    for change in ("conj", "neg"):
-        if getattr(array, f"is_{change}", bool)():
-            raise bad_type(argument, f"a tensor that is in memory what it is (see resolve_{change})", f"one with is_{change}()")
     try:
         interface = getattr(array, "__cuda_array_interface__", None)
     except RuntimeError as error:  # of torch, for a tensor that requires grad

@@ -12,7 +12,7 @@ from numbaconv.algorithm import Operands
 __all__ = ["CHANNELS", "PIXELS", "VECTOR", "Form", "form_of"]
 
 CHANNELS, PIXELS = "channels", "pixels"
-VECTOR = 16  # bytes that a thread stores at once, at most
+VECTOR = 16  # bytes that a thread moves at once, at most
 
 
 class Form(NamedTuple):

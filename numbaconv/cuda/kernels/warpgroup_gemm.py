@@ -42,7 +42,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
         pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
         tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + N - 1) // N)
         total = int32(g.kernel_d * g.kernel_h * g.kernel_w * -(-g.channels // (PART // itemsize)))
-        steps = int32((total + ROW_PARTS - 1) // ROW_PARTS)
+        steps = int32(max(1, (total + ROW_PARTS - 1) // ROW_PARTS))  # of zeros, where there are no channels
 
         row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
         m0, o0 = int32(row * BM), int32(column * N)
