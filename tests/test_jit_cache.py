@@ -259,7 +259,21 @@ def test_a_file_where_the_folder_should_be(tmp_path):
     convolve(tmp_path / "file" / "cache")
 
 
-def test_what_kernels_from_the_cache_call_has_a_name():
-    """LLVM looks no further than what it was told, where nothing is compiled: it would call address 0."""
-    code = "import llvmlite.binding as b, numbaconv.cpu.program; print(b.address_of_symbol('PyGILState_GetThisThreadState'))"
-    assert int(run_python(code).stdout) > 0
+OUTSIDE = """
+import numpy as np, numbaconv as nc
+nc.conv2d(np.ones((1, 1, 300, 300), np.float32), np.ones((64, 1, 1, 1), np.float32))
+"""
+INSIDE = """
+import numpy as np, numbaconv as nc
+from numba import njit
+@njit
+def call(x, w):
+    return nc.conv2d(x, w)
+assert (call(np.ones((1, 1, 4, 4), np.float32), np.ones((64, 1, 1, 1), np.float32)) == 1).all()
+"""
+
+
+def test_compiled_calls_when_all_is_in_the_cache(tmp_path):
+    """What runs them is compiled beside a parallel function from the cache, and then comes from there itself."""
+    for program in (OUTSIDE, INSIDE, INSIDE):
+        run_python(program, env={"NUMBA_CACHE_DIR": str(tmp_path)})

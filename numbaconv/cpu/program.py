@@ -6,13 +6,12 @@ memory, computing from them. What differs from call to call, the addresses of it
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
 
-import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -49,18 +48,13 @@ def put_word(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), codegen
 
 
-# Numba names most of Python's functions to LLVM, but not this one: a kernel from the cache would call address 0.
-_STATE = "PyGILState_GetThisThreadState"
-llvmlite.binding.add_symbol(_STATE, ctypes.cast(ctypes.pythonapi[_STATE], ctypes.c_void_p).value)
-
-
 @intrinsic
 def on_a_thread_of_python(typing_context: Any) -> Any:
     """Whether Python started the calling thread, or has called it: one of Numba's is in the midst of a parallel loop."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.FunctionType(ir.IntType(8).as_pointer(), [])
-        function = cgutils.get_or_insert_function(builder.module, kind, _STATE)
+        function = cgutils.get_or_insert_function(builder.module, kind, "PyGILState_GetThisThreadState")
         return builder.zext(cgutils.is_not_null(builder, builder.call(function, [])), ir.IntType(64))
 
     return types.int64(), codegen
@@ -127,7 +121,12 @@ def run(program, block):
 
 @cache
 def runner() -> int:
-    """Return the address of :func:`run`, a function of two words that returns one and may raise, as Numba calls its own."""
+    """Return the address of :func:`run`, a function of two words that returns one and may raise, as Numba calls its own.
+
+    Numba tells LLVM where its threads' functions are when it launches them, and kernels from the cache see to that; but not those
+    that were compiled beside a parallel function which came from there. LLVM then links none of their functions.
+    """
+    numba.get_num_threads()  # launches them
     return address(run, types.int64, types.int64)
 
 
