@@ -63,3 +63,42 @@ def test_how_arrays_are_copied(target, source, axes, transposes, many):
     how = choose(*(relocated(array, beginning(region)) for region, array in enumerate((target, source))))
     assert (len(how.axes), how.transposes, how.many) == (axes, transposes, many)
     assert choose(relocated(target, beginning(0) + target.itemsize), relocated(source, beginning(1))).many == 1
+
+
+LAST_VIEW = (0, 4, 5, 1, 2, 3)  # from (batch, D, H, W, groups, channels)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (np.empty((2, 1, 64, 1, 14, 16), "f4"), ("pixels", 4)),
+        (np.empty((2, 1, 64, 1, 14, 14), "f2"), ("pixels", 4)),
+        (np.empty((2, 1, 64, 1, 7, 7), "f4"), ("pixels", 1)),
+        (np.empty((2, 1, 14, 14, 1, 64), "f4").transpose(LAST_VIEW), ("channels", 4)),
+        (np.empty((2, 1, 7, 7, 1, 64), "f2").transpose(LAST_VIEW), ("channels", 8)),
+        (np.empty((2, 1, 7, 7, 1, 68), "f2").transpose(LAST_VIEW), ("channels", 4)),
+        (np.empty((2, 1, 7, 7, 1, 63), "f4").transpose(LAST_VIEW), ("channels", 1)),
+        (np.empty((2, 1, 7, 7, 1, 64), "c8").transpose(LAST_VIEW), ("channels", 1)),
+        (np.empty((2, 1, 7, 7, 1, 1), "f4").transpose(LAST_VIEW), ("pixels", 1)),
+        (np.empty((2, 1, 64, 1, 14, 32), "f4")[..., ::2], ("pixels", 1)),
+        (np.empty((2, 1, 64, 1, 16, 18), "f4")[..., :16], ("pixels", 1)),  # lines apart
+    ],
+)
+def test_what_is_stored_together(output, expected):
+    from numbaconv.algorithm import Operands
+    from numbaconv.cuda.shadow import beginning, relocated
+    from numbaconv.cuda.storing import form_of
+
+    # Not within an assertion, whose report would read the arrays.
+    at, beside, off = (relocated(output, beginning(i) + i // 2 * output.itemsize) for i in range(3))
+    aligned = {form_of(Operands(None, None, None, residual, at)) for residual in (None, beside)}
+    shifted = {form_of(Operands(None, None, None, *views)) for views in ((None, off), (off, at))}
+    assert aligned == {(*expected, False)}
+    assert shifted == {(expected[0], 1, False)}, "vectors of the result and of the residual lie on multiples of their size"
+
+
+def test_truth_values_are_stored_one_by_one():
+    from numbaconv.algorithm import Operands
+    from numbaconv.cuda.storing import form_of
+
+    assert form_of(Operands(None, None, None, None, np.empty((1, 1, 16, 1, 8, 8), bool))) == ("pixels", 1, True)

@@ -153,13 +153,28 @@ def test_later_calls_play_what_was_recorded(monkeypatch):
     assert len(long_ways) == 1
 
 
+def test_the_benchmark_of_tiles_measures_the_tiles_that_it_names():
+    from benchmarks.gpu import Variant, in_tiles
+
+    variants = {str(one): one for one in in_tiles()}
+    assert {one.algorithm for one in variants.values()} == {"implicit_gemm", "tensor_gemm", "warpgroup_gemm", "tma_gemm"}
+    arrays = operands(case((1, 8, 9, 9), (8, 8, 1, 1)), "float16")
+    with emulated((9, 0)) as driver:
+        x, w = (to_device(arrays)[name] for name in ("input", "weight"))
+        for variant in (variants["tma_gemm 3x128x4"], Variant("tma_gemm")):
+            with variant.only():
+                nc.conv2d(x, w, algorithm="tma_gemm")
+    threads = [shape[3] for name, shape in zip(driver.launched, driver.shapes, strict=True) if name == "tma_gemm_kernel"]
+    assert threads == [3 * 128, 128]
+
+
 # ---------------------------------------------------------------- kernels that are wrong
 
 WRONG = [
     ("implicit_gemm", "float32", "wait()\n                cuda.syncthreads()", "wait()", "a race"),
     slow("implicit_gemm", "float32", "wait_for_all_but(stages - 2)", "wait_for_all_but(stages - 1)", "on its way"),
     ("implicit_gemm", "float32", "there = int32(i * rows_apart) < left\n", "there = True\n", "global memory"),
-    ("implicit_gemm", "float32", "piece, thread, s, g)\n            cuda.syncthreads()", "piece, thread, s, g)", "a race"),
+    ("implicit_gemm", "float32", "piece), thread, s, g)\n            cuda.syncthreads()", "piece), thread, s, g)", "a race"),
     slow("implicit_gemm", "float32", "stage = int32(stage + step)", "stage = int32(stage)", "on its way"),
     slow("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),
     ("warpgroup_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),

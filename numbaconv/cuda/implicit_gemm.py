@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 8), Tile(4, 4))
 REGISTERS = 64 * 4  # bytes of sums that a thread holds at most
-EFFICIENCY = 0.9  # the share of the GPU's arithmetic rate that the inner loop can come to: 512 products of 608 instructions
+EFFICIENCY = 0.9  # the share of the GPU's arithmetic rate that the inner loop can come to: 512 products of 617 instructions
 
 
 def able(spec: ConvSpec) -> list[Tile]:

@@ -66,10 +66,14 @@ def as_cuda_array(given) -> Array:
 
 
 class Driver:
-    """What calls ask of the driver. A kernel's handle is its :class:`Code`; ``launched`` are the names of those that ran."""
+    """What calls ask of the driver. A kernel's handle is its :class:`Code`; ``launched`` are the names of those that ran.
+
+    ``shapes`` are their grids and blocks.
+    """
 
     def __init__(self) -> None:
         self.launched: list[str] = []
+        self.shapes: list[tuple[int, ...]] = []
 
     def cuCtxGetDevice(self):
         return CUresult.CUDA_SUCCESS, 0
@@ -89,6 +93,7 @@ class Driver:
         addresses = (ctypes.c_uint64 * len(handle.parameters)).from_address(pointers)
         words = [ctypes.c_int64.from_address(address).value for address in addresses]
         self.launched.append(handle.name)
+        self.shapes.append((*grid, *block))
         with np.errstate(all="ignore"):
             for number in range(int(np.prod(grid))):
                 index = number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])

@@ -21,6 +21,8 @@ from numbaconv.cuda.target import simulated
 
 __all__ = ["implicit_gemm"]
 
+NONE = -(2**30)  # channels that are left of an output channel which there is not: as many taps as come leave none
+
 
 @factory
 def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, activation=None):
@@ -130,7 +132,7 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
         i0, j0 = piece // across * SUB, piece % across * SUB
 
         @cuda.jit(device=True, inline="always")
-        def one(shared, sums, tx, ty):
+        def one(piece, shared, sums, tx, ty):
             for i in range(SUB):
                 for j in range(SUB):
                     if channels_first:
@@ -185,7 +187,7 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
             left[i] -= c0
         k, o = thread // lines, o0 + thread % lines * many
         weights = in_weight + ((int64(group * taps + tap) * g.channels + c0 + k) * row + o) * scale
-        rest, weights_left = int32(channels - c0), int32(channels - c0 - k if o < g.outs else -(2**30))
+        rest, weights_left = int32(channels - c0), int32(channels - c0 - k if o < g.outs else NONE)
         now, coming, count = int32(1 - stages), int32(0), int32(end - begin)
         while now < count:
             if now >= 0:
@@ -214,7 +216,7 @@ def implicit_gemm(compute, MR, NR, mode, channels_last, asynchronous, form, acti
             write_piece(piece, shared, sums, tx, ty)
             cuda.syncthreads()
             o = kept[0] + piece % across * SIDE
-            put(shared, 0, output, bias, residual, outputs, residuals, kept[1], o, piece, thread, s, g)
+            put(shared, 0, (output, bias, residual), (outputs, residuals), (kept[1], o, piece), thread, s, g)
             cuda.syncthreads()
 
     implicit_gemm_kernel.shared_bytes = itemsize * max(stages * step, SIDE * line)

@@ -16,28 +16,18 @@ __all__ = ["one_of", "rows_of", "storing"]
 
 
 def one_of(functions):
-    """Return what calls the function of a number. They are no array, and their arguments stay in registers."""
-    number, first = len(functions) - 1, functions[-1]
-    if not number:
-        return first_of(first)
-    others = one_of(functions[:-1])
+    """Return what calls the function of a number, with it. They are no array, and their arguments stay in registers."""
+    *others, last = functions
+    if not others:
+        return last
+    number, rest = len(others), one_of(others)
 
     @cuda.jit(device=True, inline="always")
     def call(piece, shared, sums, x, y):
         if piece == number:
-            first(shared, sums, x, y)
+            last(piece, shared, sums, x, y)
         else:
-            others(piece, shared, sums, x, y)
-
-    return call
-
-
-def first_of(function):
-    """Return what calls a function, whatever the number."""
-
-    @cuda.jit(device=True, inline="always")
-    def call(piece, shared, sums, x, y):
-        function(shared, sums, x, y)
+            rest(piece, shared, sums, x, y)
 
     return call
 
@@ -87,6 +77,9 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
     A line is a row of sums or, along pixels, a column, and the next one lies `pitch` elements further; `order` says which one the
     n-th is. `place` says which row of the tile the r-th one of a piece is, and neighbours of a vector stay such; `read` makes a
     sum of an element.
+
+    It is handed the arrays ``(output, bias, residual)``, the places ``(outputs, residuals)`` that ``rows_of`` found, and the part
+    ``(group, o0, piece)``: the tile's group, the rectangle's first output channel, and which piece of the tile it is.
     """
     channels = form.along == CHANNELS
     lines, items = (rows, columns) if channels else (columns, rows)
@@ -99,8 +92,9 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
     complete = completion(compute, activation, form.boolean)
 
     @cuda.jit(device=True, inline="always")
-    def finish(held, more, shared, first, output, residual, at_output, at_residual, g):
+    def finish(held, more, shared, first, arrays, at_output, at_residual, g):
         """Store `many` sums from shared[first] on, with what `more` adds."""
+        output, _, residual = arrays
         for v in range(many):
             held[v] = read(shared[uint64(first + v)])
         if g.has_bias:
@@ -115,7 +109,8 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
         put(output, at_output, held, 0)
 
     @cuda.jit(device=True, inline="always")
-    def store_channels(shared, first, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g):
+    def store_channels(shared, first, arrays, places, part, thread, s, g):
+        (_, bias, _), (outputs, residuals), (group, o0, piece) = arrays, places, part
         held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
         item, line = thread % units * many, thread // units
         o = o0 + item
@@ -128,10 +123,11 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
                 if to != NOWHERE:
                     at_residual = residuals[r] + o * s.residual[2] if g.has_residual else 0
                     at = first + (line + i * step) * pitch + item
-                    finish(held, more, shared, at, output, residual, to + o * s.output[2], at_residual, g)
+                    finish(held, more, shared, at, arrays, to + o * s.output[2], at_residual, g)
 
     @cuda.jit(device=True, inline="always")
-    def store_pixels(shared, first, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g):
+    def store_pixels(shared, first, arrays, places, part, thread, s, g):
+        (_, bias, _), (outputs, residuals), (group, o0, piece) = arrays, places, part
         held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
         item, line = thread % units * many, thread // units
         r = place(item, piece)
@@ -146,6 +142,6 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
                         more[v] = one
                     at = first + (line + i * step) * pitch + item
                     place_of_residual = at_residual + o * s.residual[2]
-                    finish(held, more, shared, at, output, residual, to + o * s.output[2], place_of_residual, g)
+                    finish(held, more, shared, at, arrays, to + o * s.output[2], place_of_residual, g)
 
     return store_channels if channels else store_pixels

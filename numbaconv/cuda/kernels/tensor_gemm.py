@@ -81,7 +81,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
         """The function that writes a row of fragments to shared memory. Sums stay in registers: their places are known."""
 
         @cuda.jit(device=True, inline="always")
-        def one(shared, sums, lane, warp):
+        def one(piece, shared, sums, lane, warp):
             for j in range(NF):
                 for k in range(4):
                     r, c = c_place(lane, k)
@@ -138,7 +138,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
         for piece in range(MF):
             write_piece(piece, shared, sums, lane, warp)
             cuda.syncthreads()
-            put(shared, 0, output, bias, residual, outputs, residuals, group, o0, piece, thread, s, g)
+            put(shared, 0, (output, bias, residual), (outputs, residuals), (group, o0, piece), thread, s, g)
             cuda.syncthreads()
 
     tensor_gemm_kernel.shared_bytes = max(STAGES * stage, (band if channels else BN) * pitch * 4)

@@ -49,8 +49,9 @@ def channel_and_tap(step, chunks, g):
 
 
 @cuda.jit(device=True, inline="always")
-def following(chunk, tap, i, j, chunks, g):
+def following(step, chunks, g):
     """The same of the next step."""
+    chunk, tap, i, j = step
     chunk = int32(chunk + 1)
     if chunk == chunks:
         chunk, tap, j = int32(0), int32(tap + 1), int32(j + 1)
@@ -64,8 +65,9 @@ def asking(channels, BM, N):
     """Return what asks for a step: so many channels of BM pixels and of N output channels."""
 
     @cuda.jit(device=True, inline="always")
-    def bring(chunk, tap, i, j, to, barrier, maps, n, y, x, o0, g):
-        """Ask for a step of the tile whose first pixel reads from (n, y, x) on."""
+    def bring(step, to, barrier, maps, first, o0, g):
+        """Ask for a step, as ``channel_and_tap`` says it, of the tile whose first pixel reads from (n, y, x) on."""
+        (chunk, tap, i, j), (n, y, x) = step, first
         c, right, down = uint32(chunk * channels), uint32(j * g.dilation_w), uint32(i * g.dilation_h)
         tma.expect(barrier, uint32((BM + N) * warpgroup.ROW))
         tma.load_pixels(to, maps, c, signed(x), signed(y), uint32(n), barrier, right, down)
@@ -117,8 +119,8 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
                 if thread == 0:
                     place = uint32(done + step - begin) % uint32(stages)
                     barrier = ptx.moved(first_barrier, 8 * place)
-                    bring(chunk, tap, i, j, ptx.moved(base, place * uint32(stage)), barrier, here, n, y, x, o0, g)
-                    chunk, tap, i, j = following(chunk, tap, i, j, chunks, g)
+                    bring((chunk, tap, i, j), ptx.moved(base, place * uint32(stage)), barrier, here, (n, y, x), o0, g)
+                    chunk, tap, i, j = following((chunk, tap, i, j), chunks, g)
             sums, step = zeros(), begin
             while True:  # at least once: sums that may be zeros after the loop would make products wait for each other
                 number = uint32(done + step - begin)
@@ -130,8 +132,8 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
                 if thread == 0 and step + ahead < end:
                     place = (number + uint32(ahead)) % uint32(stages)
                     barrier = ptx.moved(first_barrier, 8 * place)
-                    bring(chunk, tap, i, j, ptx.moved(base, place * uint32(stage)), barrier, here, n, y, x, o0, g)
-                    chunk, tap, i, j = following(chunk, tap, i, j, chunks, g)
+                    bring((chunk, tap, i, j), ptx.moved(base, place * uint32(stage)), barrier, here, (n, y, x), o0, g)
+                    chunk, tap, i, j = following((chunk, tap, i, j), chunks, g)
                 wait_for_products()
                 step = int32(step + 1)
                 if step >= end:
@@ -140,7 +142,7 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
             done = int32(done + end - begin)
 
             cuda.syncthreads()
-            store(sums, shared, output, bias, residual, outputs, residuals, group, o0, s, g)
+            store(sums, shared, (output, bias, residual), (outputs, residuals), group, o0, s, g)
             warpgroup.publish()  # what was read of the sums, before what comes next in their place
             cuda.syncthreads()
             tile = int32(tile + cuda.gridDim.x)

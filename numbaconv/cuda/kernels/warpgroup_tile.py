@@ -64,12 +64,12 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
         return sums
 
     @cuda.jit(device=True, inline="always")
-    def store(sums, shared, output, bias, residual, outputs, residuals, group, o0, s, g):
+    def store(sums, shared, arrays, places, group, o0, s, g):
         base, thread = aligned(shared), cuda.threadIdx.x
         skipped = (base - ptx.shared_address(shared)) // 4
         rows = thread // warpgroup.THREADS * warpgroup.M
         to_shared(sums, ptx.moved(base, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
         cuda.syncthreads()
-        put(shared, skipped, output, bias, residual, outputs, residuals, group, o0, 0, thread, s, g)
+        put(shared, skipped, arrays, places, (group, o0, 0), thread, s, g)
 
     return find_rows, multiply, store
