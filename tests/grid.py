@@ -1,7 +1,7 @@
 """The problems that every algorithm is held against, on every backend, and those for the kernels of tensor cores."""
 
 import pytest
-from helpers import case
+from helpers import case, some_of
 
 MODES = ("zeros", "reflect", "replicate", "circular")
 GRID = [
@@ -101,6 +101,4 @@ TMA_GRID = [
 
 def some(problems, *usual):
     """Parametrize ``case`` by all problems; those that are not usually run are slow."""
-    slow = pytest.mark.slow
-    marked = [one if i in usual else pytest.param(one, marks=slow) for i, one in enumerate(problems)]
-    return pytest.mark.parametrize("case", marked, ids=str)
+    return pytest.mark.parametrize("case", some_of(problems, *usual), ids=str)

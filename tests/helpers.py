@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import ml_dtypes
 import numpy as np
+import pytest
 
 import numbaconv as nc
 from numbaconv import arrays as views
@@ -40,6 +41,13 @@ class Case(NamedTuple):
         parts += [f"{name}={value}" for name, value in self.options.items()]
         parts += [name for name in ("bias", "residual") if getattr(self, name)]
         return " ".join(parts).replace("(", "[").replace(")", "]")
+
+
+def some_of(rows, *usual):
+    """Parameters, or tuples of them, of which all but those of the given numbers are slow."""
+    slow = pytest.mark.slow
+    marked = (pytest.param(*row, marks=slow) if type(row) is tuple else pytest.param(row, marks=slow) for row in rows)
+    return [row if i in usual else rare for i, (row, rare) in enumerate(zip(rows, marked, strict=True))]
 
 
 def case(input, weight, *, bias=False, residual=False, **options):

@@ -89,9 +89,10 @@ from numba import float32
 from numbaconv.activation import relu
 from numbaconv.cuda.kernels.direct import direct
 from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
+from numbaconv.cuda.reading import Reading
 from numbaconv.cuda.kernels.winograd import output_transform
 from numbaconv.cuda.storing import PIXELS, Form
-gemm = implicit_gemm(float32, 8, 8, 0, False, True, Form(PIXELS, 4))
+gemm = implicit_gemm(float32, 8, 8, 16, 0, False, True, Reading(1, False), Form(PIXELS, 4))
 made = direct(float32), direct(float32, relu), gemm, output_transform(4, True, relu)
 print(*[function.origin for function in made], sep="\\n")
 """

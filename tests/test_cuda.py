@@ -46,7 +46,7 @@ def test_simulator(file):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("file", [file for file in FILES if "slow" in (TESTS / "simulator" / file).read_text()])
+@pytest.mark.parametrize("file", [file for file in FILES if "@some(" in (TESTS / "simulator" / file).read_text()])
 def test_simulator_whole(file):
     simulate(file, "-m", "slow", timeout=1200)
 
@@ -125,7 +125,7 @@ def test_counts_beyond_32_bits_are_refused(monkeypatch):
     from numbaconv.options import ConvOptions
     from numbaconv.spec import ArraySpec, normalise
 
-    for module in (tensor_gemm.tensor_operands, warpgroup_gemm):
+    for module in (implicit_gemm, tensor_gemm.tensor_operands, warpgroup_gemm):
         monkeypatch.setattr(module, "capability", lambda: (9, 0))
 
     small, _ = normalise(

@@ -13,9 +13,12 @@ NETWORK_LAYERS = [(32, 112, 3, 1), (144, 56, 3, 2), (576, 14, 3, 2), (960, 7, 3,
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("batch", [1, 64])
 @pytest.mark.parametrize(("channels", "size", "kernel", "stride"), NETWORK_LAYERS)
-def test_depthwise_is_chosen_for_layers_of_networks(channels, size, kernel, stride, batch, last):
+def test_depthwise_is_chosen_for_layers_of_networks(channels, size, kernel, stride, batch, last, monkeypatch):
+    from numbaconv.cuda import implicit_gemm
     from numbaconv.options import ConvOptions
     from numbaconv.spec import ArraySpec, normalise
+
+    monkeypatch.setattr(implicit_gemm, "capability", lambda: (9, 0))
 
     def chosen(weight_channels, groups):
         shapes = (batch, channels, size, size), (channels, weight_channels, kernel, kernel)
@@ -102,3 +105,61 @@ def test_truth_values_are_stored_one_by_one():
     from numbaconv.cuda.storing import form_of
 
     assert form_of(Operands(None, None, None, None, np.empty((1, 1, 16, 1, 8, 8), bool))) == ("pixels", 1, True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight_shape", "options", "expected"),
+    [
+        ((2, 64, 56, 56), (64, 64, 1, 1), {}, (4, False)),
+        ((2, 64, 7, 7), (64, 64, 1, 1), {}, (1, False)),
+        ((2, 64, 56, 56), (64, 64, 1, 1), {"stride": 2}, (1, False)),
+        ((2, 64, 54, 56), (64, 64, 1, 1), {"padding": ((1, 1), (0, 0))}, (1, False)),
+        ((2, 64, 56, 56), (64, 32, 1, 1), {"groups": 2, "dtype": "f8"}, (2, False)),
+        ((2, 56, 56, 64), (64, 64, 1, 1), {"last": True}, (1, False)),
+        ((2, 64, 56, 56), (64, 64, 1, 1), {"copied": False}, (1, False)),
+        ((2, 3, 57, 56), (64, 3, 7, 7), {"padding": 3}, (1, True)),
+        ((2, 56, 56, 3), (64, 3, 7, 7), {"padding": 3, "last": True, "copied": False}, (1, True)),
+        ((2, 3, 57, 56), (64, 3, 7, 7), {"padding": 3, "padding_mode": "reflect"}, (1, False)),
+        ((2, 16, 57, 56), (64, 16, 3, 3), {}, (1, False)),
+        ((2, 257, 9, 9), (64, 257, 2, 1), {}, (1, False)),  # longer than a list may be
+        ((2, 3, 57, 56), (64, 3, 1, 29), {}, (1, False)),  # and more coordinates
+        ((2, 3, 57, 56), (64, 3, 1, 27), {}, (1, True)),
+    ],
+)
+def test_how_pixels_are_read(shape, weight_shape, options, expected):
+    from numbaconv.cuda.reading import reading_of
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    options = dict(options)
+    last, copied = options.pop("last", False), options.pop("copied", True)
+    dtype = np.dtype(options.pop("dtype", "f4"))
+    batch, channels, height, width = shape if not last else (shape[0], shape[3], *shape[1:3])
+    shapes = (batch, channels, height, width), weight_shape
+    spec, _ = normalise(2, *(ArraySpec(one, dtype, last) for one in shapes), None, None, ConvOptions(**options))
+    groups = spec.groups
+    if last:
+        held = np.empty((batch, 1, height, width, groups, channels // groups), dtype).transpose(0, 4, 5, 1, 2, 3)
+    else:
+        held = np.empty((batch, groups, channels // groups, 1, height, width), dtype)
+    assert reading_of(spec, held, copied) == expected
+    far = np.lib.stride_tricks.as_strided(held, strides=(*held.strides[:2], 2**30 + 2 * dtype.itemsize, *held.strides[3:]))
+    listed = reading_of(spec, far, copied).listed  # pytest would show arguments, and there is no such memory
+    assert not listed
+
+
+@pytest.mark.parametrize(
+    ("capability", "last", "outs", "wide"),
+    [((9, 0), False, 64, 8), ((9, 0), False, 128, 16), ((9, 0), True, 64, 16), ((8, 0), False, 64, 16)],
+)
+def test_tiles_of_many_pixels_are_for_those_who_have_the_registers(capability, last, outs, wide, monkeypatch):
+    from numbaconv.cuda import implicit_gemm
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    monkeypatch.setattr(implicit_gemm, "capability", lambda: capability)
+    shapes = (32, 64, 56, 56), (outs, 64, 1, 1)
+    spec, _ = normalise(2, *(ArraySpec(shape, np.dtype("f4"), last) for shape in shapes), None, None, ConvOptions())
+    implicit_gemm.cut.cache_clear()
+    assert implicit_gemm.cut(spec).tile.wide == wide
+    implicit_gemm.cut.cache_clear()

@@ -10,10 +10,10 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "ALL_BLOCKS", "BANKS", "CIRCULAR", "KC", "LANES", "LANES_OF_CHANNELS", "MODES", "MOST_STAGES", "PART", "REFLECT",
-    "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "THREADS_OF_COPY",
-    "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry",
-    "outs_per_thread", "stages_of", "weight_vector",
+    "ACROSS", "ALL_BLOCKS", "BANKS", "CIRCULAR", "DOWN", "KC", "LANES_OF_CHANNELS", "LIST", "MODES", "MOST_STAGES", "PART",
+    "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "TAP_BITS",
+    "THREADS_OF_COPY", "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles",
+    "beyond_32_bits", "geometry", "outs_per_thread", "stages_of", "weight_vector",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -25,10 +25,11 @@ ALL_BLOCKS = 2**31 - 1  # of a grid, at most
 ROWS = 4
 SHARED_BYTES = 48 * 1024
 
-# Implicit GEMM: the threads of a block along pixels and along channels, the neighbouring sums of a thread along each, which are
-# read as one vector, and how many input channels are multiplied in a step.
-LANES, SUB, KC = 16, 4, 8
-THREADS_OF_GEMM = LANES * LANES
+# Implicit GEMM: the threads of a block, those of a warp along pixels and along output channels, the neighbouring sums of a thread
+# along both, which are read as one vector, and how many input channels are multiplied in a step. A list of the channels of all
+# taps has at most so many, of a kernel whose sizes add up to no more than TAP_BITS.
+THREADS_OF_GEMM, DOWN, ACROSS, SUB, KC = 256, 4, 8, 4, 8
+LIST, TAP_BITS = 512, 30
 
 # How many steps are under way at a time at most.
 MOST_STAGES = 4

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda.geometry import KC, LANES, MODES, THREADS_OF_GEMM, beyond_32_bits, weight_vector
+from numbaconv.cuda.geometry import KC, MODES, SUB, THREADS_OF_GEMM, beyond_32_bits, weight_vector
+from numbaconv.cuda.reading import reading_of, steps
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split, reduction_seconds
 from numbaconv.cuda.storing import Form
 from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, RATE, ROUND_TRIP, capability
@@ -19,45 +20,64 @@ __all__ = ["IMPLICIT_GEMM", "Cut", "Tile", "cut", "gemm_seconds", "wave_seconds"
 
 
 class Tile(NamedTuple):
-    """The sums of a thread: MR pixels times NR output channels. A block has LANES times as many of both."""
+    """The sums of a thread, MR pixels times NR output channels, and how many threads of a block lie along channels."""
 
     MR: int
     NR: int
+    wide: int
+
+    @property
+    def pixels(self) -> int:
+        """The pixels of a block."""
+        return THREADS_OF_GEMM // self.wide * self.MR
+
+    @property
+    def outs(self) -> int:
+        """The output channels of a block."""
+        return self.wide * self.NR
 
 
-TILES = (Tile(8, 8), Tile(8, 4), Tile(4, 8), Tile(4, 4))
+TILES = (Tile(8, 8, 16), Tile(8, 8, 8), Tile(8, 4, 16), Tile(4, 8, 16), Tile(4, 4, 16))
 REGISTERS = 64 * 4  # bytes of sums that a thread holds at most
-EFFICIENCY = 0.9  # the share of the GPU's arithmetic rate that the inner loop can come to: 512 products of 617 instructions
+EFFICIENCY = 0.95  # the share of instructions that multiprocessors begin as soon as they could: a guess, not measured
+RESIDENT = 2  # blocks that a multiprocessor holds
+BRINGING, COUNTING = 5, 5  # instructions for what a thread brings, and besides for each channel: counted in machine code
 
 
 def able(spec: ConvSpec) -> list[Tile]:
-    """The tiles whose sums fit the registers."""
-    return [tile for tile in TILES if tile.MR * tile.NR * spec.dtypes.compute.itemsize <= REGISTERS]
+    """The tiles of which a thread has the registers: for its sums, and for the addresses of the pixels that it brings."""
+    fitting = [tile for tile in TILES if tile.MR * tile.NR * spec.dtypes.compute.itemsize <= REGISTERS]
+    return [tile for tile in fitting if tile.pixels <= 128 or (not spec.channels_last and capability() >= (9, 0))]
 
 
 def blocks(spec: ConvSpec, tile: Tile) -> int:
     """How many blocks there are."""
     pixels = spec.batch * math.prod(spec.output_size)
-    return spec.groups * -(-pixels // (LANES * tile.MR)) * -(-spec.weight_shape[1] // (LANES * tile.NR))
+    return spec.groups * -(-pixels // tile.pixels) * -(-spec.weight_shape[1] // tile.outs)
+
+
+def instructions(spec: ConvSpec, tile: Tile) -> float:
+    """Count what a thread does for a channel: products, reads of as many of both operands as a vector holds, and the rest."""
+    brought = tile.pixels + tile.outs / weight_vector(spec.dtypes.compute.itemsize)
+    return tile.MR * tile.NR + (tile.MR + tile.NR) / SUB + BRINGING * brought / THREADS_OF_GEMM + COUNTING
 
 
 def wave_seconds(spec: ConvSpec, tile: Tile, splits: int = 1) -> float:
     """Predict the time of the arithmetic: waves of blocks, one a multiprocessor, each as long as its part of a tile takes.
 
-    A step of KC channels costs the products of the tile, and half a product for each value that a thread reads for them, which
-    with EFFICIENCY is the share of products among the instructions; and at least the time in which the next step's values come.
+    A step of KC channels costs a thread its instructions, and at least half the time in which a later step's values come. Before
+    the first one and after the last a block takes as long as two, while another of the multiprocessor may multiply.
     """
-    steps = -(-math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC) // splits)
-    products = LANES**2 * KC * (tile.MR * tile.NR + (tile.MR + tile.NR) / 2)
     rate = EFFICIENCY * RATE / 2 / MULTIPROCESSORS * 4 / spec.dtypes.compute.itemsize
-    return -(-blocks(spec, tile) * splits // MULTIPROCESSORS) * (steps + 2) * max(products / rate, ROUND_TRIP)
+    step = max(THREADS_OF_GEMM * KC * instructions(spec, tile) / rate, ROUND_TRIP / 2)
+    waves = -(-blocks(spec, tile) * splits // MULTIPROCESSORS)
+    return waves * (-(-steps(spec) // splits) + 2 / max(1, min(RESIDENT, waves))) * step
 
 
 @lru_cache(maxsize=4096)
 def cut(spec: ConvSpec) -> Cut:
     """Return the cut that takes least, the first of equals."""
-    most = math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // KC)
-    return best_cut(able(spec), most, lambda one: gemm_seconds(spec, one))
+    return best_cut(able(spec), steps(spec), lambda one: gemm_seconds(spec, one))
 
 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
@@ -97,7 +117,9 @@ def prepare(spec: ConvSpec) -> Runner:
         def make(compute: Any, form: Form, activation: Any) -> Any:
             plain = spec.dtypes.input == spec.dtypes.compute and spec.dtypes.compute.itemsize in (4, 8)
             asynchronous = plain and capability() >= (8, 0)
-            return implicit_gemm(compute, *tile, MODES[spec.padding_mode], spec.channels_last, asynchronous, form, activation)
+            reading = reading_of(spec, ops.input, asynchronous)
+            how = MODES[spec.padding_mode], spec.channels_last, asynchronous, reading, form, activation
+            return implicit_gemm(compute, *tile, *how)
 
         convolve_split(make, spec, ops, blocks(spec, tile), THREADS_OF_GEMM, splits)
 

@@ -25,27 +25,32 @@ _WORD = ir.IntType(32)
 
 
 class Panels(NamedTuple):
-    """A thread's tile, the channels of a step, and how these lie: what neighbours are, and elements from a row to the next."""
+    """A thread's tile, the channels of a step, and how these lie.
+
+    That is how many neighbours a thread takes, the threads along pixels and along channels, and the elements from one row of
+    either to the next.
+    """
 
     MR: int
     NR: int
     KC: int
     SUB: int
-    LANES: int
+    high: int
+    wide: int
     pitch_a: int
     pitch_b: int
 
-    def place(self, i: int) -> int:
+    def place(self, i: int, threads: int) -> int:
         """How far from a thread's first element of a row its i-th one lies."""
-        return i // self.SUB * self.SUB * self.LANES + i % self.SUB
+        return i // self.SUB * self.SUB * threads + i % self.SUB
 
 
 @cache
 def microkernel(compute: Any, p: Panels) -> Callable:
     """Return ``add(sums, shared, rows, columns)`` for numbers of a type.
 
-    It adds to sums[i, j] the products of shared[rows + k * pitch_a + place(i)] and shared[columns + k * pitch_b + place(j)], one
-    channel k after the other.
+    It adds to sums[i, j] the products of shared[rows + k * pitch_a + place(i, high)] and shared[columns + k * pitch_b +
+    place(j, wide)], one channel k after the other.
     """
     return _simulated(compute, p) if simulated() else _compiled(compute, p)
 
@@ -55,7 +60,8 @@ def _simulated(compute: Any, p: Panels) -> Callable:
         for k in range(p.KC):
             for i in range(p.MR):
                 for j in range(p.NR):
-                    a, b = shared[rows + k * p.pitch_a + p.place(i)], shared[columns + k * p.pitch_b + p.place(j)]
+                    a = shared[rows + k * p.pitch_a + p.place(i, p.high)]
+                    b = shared[columns + k * p.pitch_b + p.place(j, p.wide)]
                     sums[i, j] = compute(sums[i, j] + a * b)
 
     return add
@@ -80,8 +86,10 @@ def _compiled(compute: Any, p: Panels) -> Callable:
             totals = [builder.load(place) for place in places]
             for k in range(p.KC):
                 a, b = (
-                    _elements(builder, start, width, k * pitch, count, p)
-                    for start, pitch, count in zip(starts, (p.pitch_a, p.pitch_b), (p.MR, p.NR), strict=True)
+                    _elements(builder, start, width, [k * pitch + p.place(i, threads) for i in range(0, count, p.SUB)], p.SUB)
+                    for start, pitch, count, threads in zip(
+                        starts, (p.pitch_a, p.pitch_b), (p.MR, p.NR), (p.high, p.wide), strict=True
+                    )
                 )
                 for i, left in enumerate(a):
                     for j, right in enumerate(b):
@@ -96,15 +104,15 @@ def _compiled(compute: Any, p: Panels) -> Callable:
     return add
 
 
-def _elements(builder: Any, start: Any, width: int, row: int, count: int, p: Panels) -> list[list[Any]]:
-    """Load a thread's elements of a row, which begins so many elements further: lists of real numbers."""
+def _elements(builder: Any, start: Any, width: int, places: list[int], count: int) -> list[list[Any]]:
+    """Load so many neighbouring elements from each of these places on: lists of real numbers."""
     kind = start.type.pointee
     size = {ir.FloatType(): 4, ir.DoubleType(): 8}.get(kind) or kind.width // 8
-    many = min(VECTOR // size, p.SUB * width)
+    many = min(VECTOR // size, count * width)
     numbers = []
-    for i in range(0, count, p.SUB):
-        for v in range(0, p.SUB * width, many):
-            at = builder.gep(start, [ir.IntType(64)((row + p.place(i)) * width + v)])
+    for place in places:
+        for v in range(0, count * width, many):
+            at = builder.gep(start, [ir.IntType(64)(place * width + v)])
             vector = builder.load(builder.bitcast(at, ir.VectorType(kind, many).as_pointer()), align=many * size)
             numbers += [builder.extract_element(vector, _WORD(n)) for n in range(many)]
     return [numbers[n : n + width] for n in range(0, len(numbers), width)]

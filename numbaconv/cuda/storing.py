@@ -9,7 +9,7 @@ import numpy as np
 
 from numbaconv.algorithm import Operands
 
-__all__ = ["CHANNELS", "PIXELS", "VECTOR", "Form", "form_of"]
+__all__ = ["CHANNELS", "PIXELS", "VECTOR", "Form", "form_of", "in_vectors"]
 
 CHANNELS, PIXELS = "channels", "pixels"
 VECTOR = 16  # bytes that a thread moves at once, at most
@@ -33,11 +33,11 @@ def form_of(ops: Operands) -> Form:
     counts = [VECTOR // itemsize, VECTOR // 2 // itemsize]
     real = not any(view.dtype.kind in "bc" for view in views)
     channels = ops.output.shape[2] > 1 and ops.output.strides[2] == ops.output.itemsize
-    allowed = [n for n in counts if n > 2 and real and all(_in_vectors(view, channels, n) for view in views)]
+    allowed = [n for n in counts if n > 2 and real and all(in_vectors(view, channels, n) for view in views)]
     return Form(CHANNELS if channels else PIXELS, max(allowed, default=1), ops.output.dtype == np.bool_)
 
 
-def _in_vectors(view: np.ndarray, channels: bool, many: int) -> bool:
+def in_vectors(view: np.ndarray, channels: bool, many: int) -> bool:
     """Whether so many neighbours are always together, on a multiple of their size."""
     whole = many * view.itemsize
     inner = (2,) if channels else (3, 4, 5)

@@ -28,6 +28,8 @@ LARGE = [
     case((2, 19, 23, 64), (72, 64, 3, 3), layout="NHWC", padding=1, bias=True, residual=True),
     case((1, 17, 18, 33), (65, 33, 3, 3), layout="NHWC", stride=2),
     case((1, 520, 9, 10), (40, 520, 3, 3), padding=1),
+    case((32, 3, 56, 57), (64, 3, 7, 7), stride=2, padding=3),  # several taps in a step
+    case((24, 48, 28, 28), (64, 48, 1, 1), residual=True),  # pixels as vectors
     case((0, 3, 9, 9), (4, 3, 3, 3)),
     case((1, 0, 9, 9), (4, 0, 3, 3), bias=True),
 ]

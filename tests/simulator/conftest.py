@@ -19,6 +19,7 @@ if SIMULATED:
         direct,
         implicit_gemm,
         launch,
+        reading,
         tensor_gemm,
         tiled,
         tma_gemm,
@@ -27,6 +28,7 @@ if SIMULATED:
     )
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
+    from numbaconv.cuda.kernels import pixels as pixels_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
     from numbaconv.cuda.kernels import tma_gemm as tma_kernels
     from numbaconv.cuda.kernels import transpose as transpose_kernels
@@ -39,15 +41,17 @@ if SIMULATED:
     direct.THREADS, launch.MOST_BLOCKS = 8, 5
     tiled.THREADS, tiled.WIDEST, tiled.HIGHEST = 8, 2, 2
     tiled.SHARED_BYTES = tiled_kernels.SHARED_BYTES = 1536
+    for module in (implicit_gemm, gemm_kernels, pixels_kernels, reading):
+        module.KC = 2
     for module in (implicit_gemm, gemm_kernels):
-        module.KC, module.LANES, module.THREADS_OF_GEMM = 2, 2, 4
-    gemm_kernels.SUB = 1
+        module.THREADS_OF_GEMM, module.SUB = 4, 1
+    gemm_kernels.DOWN, gemm_kernels.ACROSS = 2, 1
     depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
     tma_kernels.BLOCKS = 5
     warpgroup_gemm.TILES = tma_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
-    implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2), (1, 2)))  # four weights are 16 bytes
+    implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2, 2), (1, 2, 2)))  # four weights are 16 bytes
 
     for module in (winograd, winograd_kernels):
         module.THREADS_OF_TILES, module.LANES_OF_CHANNELS, module.SECTOR = 8, 2, 2
