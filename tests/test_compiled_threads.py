@@ -1,8 +1,8 @@
 """Calls in compiled functions and threads: within parallel loops, from several Python threads, after a fork."""
 
 import pytest
-from helpers import run_python
-from threading_layers import every_layer, forks, settings
+from helpers import run_python, some_of
+from threading_layers import INSTALLED, every_layer, forks, settings
 
 PREPARE = """
 import os, threading
@@ -92,7 +92,7 @@ for n in (2, 1, 2):
 )
 
 
-@every_layer
+@pytest.mark.parametrize("layer", some_of(INSTALLED, 0))
 def test_within_a_parallel_loop(layer):
     run_python(WITHIN, env=settings(layer))
 

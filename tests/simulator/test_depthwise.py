@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from grid import some
 from helpers import assert_conforms, case, operands, oracle, random_array, spec_of, why_not
 from numba import cuda
 
@@ -52,9 +53,9 @@ both_layouts = pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 
 
 @both_layouts
-@pytest.mark.parametrize("one", GRID, ids=str)
-def test_conforms(one, layout):
-    check(one, layout=layout)
+@some(GRID, 1, 2, 4, 5, 7, 10)
+def test_conforms(case, layout):
+    check(case, layout=layout)
 
 
 @both_layouts
