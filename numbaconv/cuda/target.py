@@ -10,6 +10,7 @@ from numbaconv.cuda.driver import context_device
 
 __all__ = [
     "BANDWIDTH",
+    "L2_BANDWIDTH",
     "LATENCY",
     "MULTIPROCESSORS",
     "RATE",
@@ -24,6 +25,7 @@ __all__ = [
 # memory for something to having it. They rank the kernels of this backend, no more.
 RATE = 6.7e13
 BANDWIDTH = 4.3e12
+L2_BANDWIDTH = 7e12  # what published products of large matrices, by tiles of 128 x 256 each on its own, read at least
 LATENCY = 3e-6
 ROUND_TRIP = 5e-7
 MULTIPROCESSORS = 132

@@ -11,7 +11,7 @@ import numpy as np
 from numbaconv.algorithm import Operands
 from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.splitting import reduction_seconds
-from numbaconv.cuda.target import BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP, TENSOR_RATE, capability
+from numbaconv.cuda.target import BANDWIDTH, L2_BANDWIDTH, LATENCY, MULTIPROCESSORS, ROUND_TRIP, TENSOR_RATE, capability
 from numbaconv.dtypes import BFLOAT16
 from numbaconv.spec import ConvSpec
 
@@ -67,7 +67,7 @@ def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
 
 
 def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int, parts: int) -> float:
-    """Seconds: a launch, the longer of arithmetic and memory traffic, and adding the sums of so many splits.
+    """Seconds: a launch, the longest of arithmetic, what blocks read, and memory traffic, and adding the sums of so many splits.
 
     A step costs the products of the tile, and `handling` more for each of its rows and columns; and at least half the time in
     which a later step's bytes come. Before the first step of a tile there are `ahead` of them, and after the last FINISHING for
@@ -79,7 +79,8 @@ def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int, parts: int) -> float
     step = max(operations * MULTIPROCESSORS / (efficiency * rate(spec)), ROUND_TRIP / 2)
     waves = -(-blocks(spec, rows, columns) * splits // MULTIPROCESSORS)
     alone = (ahead * step + rows * columns * FINISHING) / max(1, min(resident, waves))
-    working = max(waves * (steps * step + alone), spec.bytes_moved / BANDWIDTH)
+    read = blocks(spec, rows, columns) * splits * steps * (rows + columns) * row_bytes
+    working = max(waves * (steps * step + alone), read / L2_BANDWIDTH, spec.bytes_moved / BANDWIDTH)
     return LATENCY + working + reduction_seconds(spec, splits)
 
 
