@@ -6,6 +6,7 @@ import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 from cuda import core as linking
 from numba.core.typing import Signature
+from offline import ptx_of
 
 from numbaconv.algorithm import Operands
 from numbaconv.cuda import launch
@@ -17,11 +18,7 @@ SHARED = re.compile(r"\.shared \.align .*\[(\d+)\];", re.MULTILINE)
 
 def assembled(function, args, cc):
     """Compile a kernel for a compute capability and arguments, or their types; return its PTX and what the assembler says."""
-    from numba import cuda
-
-    ptx, _ = cuda.compile(
-        function, args if isinstance(args, Signature) else launch.signature(args), device=False, abi="numba", cc=cc
-    )
+    ptx = ptx_of(function, args if isinstance(args, Signature) else launch.signature(args), cc)
     options = linker_options(function, cc, ptxas_options=["-v"])
     linker = linking.Linker(linking.ObjectCode.from_ptx(ptx.encode()), options=options)
     linker.link("cubin")

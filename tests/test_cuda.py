@@ -16,6 +16,7 @@ import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 import pytest
 from helpers import run_python
+from offline import ptx_of
 
 import numbaconv as nc
 from numbaconv.cuda import ALGORITHMS, launch, streams, why_unavailable
@@ -73,13 +74,13 @@ class Driver:
 
 def test_the_driver_gets_every_parameter(monkeypatch):
     from assembly import example
-    from numba import cuda, float32
+    from numba import float32
 
     from numbaconv.cuda.kernels.direct import direct
     from numbaconv.cuda.shadow import imagined
 
     args, _ = example("float32")
-    text, _ = cuda.compile(direct(float32), launch.signature(args), device=False, abi="numba", cc=(8, 0))
+    text = ptx_of(direct(float32), launch.signature(args), (8, 0))
     declared = re.findall(r"\.param \.(\w+)", text)
     assert set(declared) == {"u64"}, "a launch hands words of 8 bytes"
     driver = Driver(len(declared))

@@ -5,6 +5,7 @@ import re
 import ml_dtypes
 import numpy as np
 import pytest
+from offline import ptx_of
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 
@@ -126,7 +127,7 @@ def test_they_assemble(cc):
             c[lane] = d0 + d1 + d2 + d3
 
         signature = types.void(types.CPointer(uint32), types.CPointer(float32))
-        text, _ = cuda.compile(kernel, signature, device=False, abi="numba", cc=cc)
+        text = ptx_of(kernel, signature, cc)
         assert "mma.sync.aligned.m16n8" in text
         assert "cvt.rna.tf32.f32" in text
         options = linking.LinkerOptions(arch=f"sm_{cc[0]}{cc[1]}")

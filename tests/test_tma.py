@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from offline import ptx_of
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 pytest.importorskip("cuda.core", reason="cuda-core is not installed")
@@ -123,7 +124,6 @@ def test_a_driver_without_tensor_maps_is_named(monkeypatch):
 
 def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     from assembly import example
-    from numba import cuda
 
     from numbaconv.cuda.kernels.tma_gemm import tma_gemm as kernel
     from numbaconv.cuda.storing import CHANNELS, Form
@@ -132,7 +132,7 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     maps, moving = np.zeros(32, np.int64), imagined(args[0], 1)
     args = *args, maps, TensorMap(moving, PIXELS), TensorMap(args[1], Rows("f16", (24, 6, 40), (48, 288), 64, 64))
     function = kernel("f16", 1, 64, 4, Form(CHANNELS, 1))
-    text, _ = cuda.compile(function, launch.signature(args), device=False, abi="numba", cc=(9, 0, "a"))
+    text = ptx_of(function, launch.signature(args), (9, 0, "a"))
     declared = re.findall(r"\.param \.(\w+)", text)
     assert set(declared) == {"u64"}
     words = []

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cuda, types
+from numba import types
 from numba.cuda.extending import intrinsic
 
 from numbaconv.cuda import mma as fragments
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.mma import LANES
 from numbaconv.cuda.target import simulated
 
@@ -142,7 +143,7 @@ if simulated():
     shared_address, address_of, moved = _shared_address, _address_of, _moved
 else:
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def moved(address: Any, count: Any) -> Any:
         """A shared address, so many bytes further."""
         return types.uint32(address + count)

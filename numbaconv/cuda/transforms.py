@@ -9,9 +9,10 @@ from functools import cache
 from typing import Any
 
 from llvmlite import ir
-from numba import cuda, types
+from numba import types
 from numba.cuda.extending import intrinsic
 
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.target import simulated
 from numbaconv.toom import Matrix, times
 
@@ -74,7 +75,7 @@ def sandwich(matrix: Matrix, pitch: int) -> Any:
     multiply_in_place = _in_place(matrix)
     rows, columns = len(matrix), len(matrix[0])
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def sandwich(values: Any) -> None:
         for j in range(columns):
             multiply_in_place(values, j, pitch)

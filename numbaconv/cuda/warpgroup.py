@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cuda, types
+from numba import types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.ptx import _bf16, _f16, _tf32, instruction
 from numbaconv.cuda.target import simulated
 
@@ -66,8 +67,8 @@ if simulated():
     descriptor: Any = lambda address: address  # noqa: E731
     further: Any = lambda matrix, count: matrix + count  # noqa: E731
 else:
-    descriptor = cuda.jit(device=True, inline="always")(_descriptor)
-    further = cuda.jit(device=True, inline="always")(_further)
+    descriptor = inlined(_descriptor)
+    further = inlined(_further)
 
 
 def stored(start: int, rows: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda.bindings.driver import CUresult, CUstreamCaptureStatus
+from offline import ptx_of
 
 from emulator import moves, warps  # noqa: F401  (instructions)
 from emulator.block import Block
@@ -103,13 +104,10 @@ class Driver:
 
 def code_of(function, signature, capability) -> Code:
     """A kernel's program, as the backend compiles it."""
-    from numba import cuda
-
     key = function, signature, capability
     if key not in _codes:
         target = (*capability, "a") if capability == (9, 0) else capability
-        text, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
-        _codes[key] = Code(parse(text), function.__name__)
+        _codes[key] = Code(parse(ptx_of(function, signature, target)), function.__name__)
     return _codes[key]
 
 

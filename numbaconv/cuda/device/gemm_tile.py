@@ -7,6 +7,7 @@ from typing import Any
 from numba import cuda, float32, int64, uint64
 
 from numbaconv.cuda.device.window import number_type, reader, window, with_launch
+from numbaconv.cuda.inlined import inlined
 from numbaconv.errors import bad_value
 from numbaconv.options import integer, per_axis
 
@@ -89,7 +90,7 @@ def gemm_tile(
         raise bad_value("each", f"as many threads as divide the {BM} pixels of shape, or a multiple", f"{threads} threads")
     pixels = BM // lanes
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage_input(shared, image, size, terms, k0, y0, x0, thread):
         """shared[k, m] = factor k0 + k of pixel m of the tile, or 0 past the last."""
         for k in range(thread // lanes, step, threads // lanes):
@@ -100,7 +101,7 @@ def gemm_tile(
                     value = read(image, size, c, y0[q] + i * dilation_h, x0[q] + j * dilation_w)
                 shared[uint64(k * BM + thread % lanes + q * lanes)] = value
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage_weight(shared, weight, terms, k0, o0, thread):
         """shared[step * BM + (k, o)] = factor k0 + k of output channel o0 + o, or 0 past the last."""
         for e in range(thread, step * BN, threads):
@@ -110,7 +111,7 @@ def gemm_tile(
                 value = compute(weight[o0 + o, k // taps, k % taps // kw, k % taps % kw])
             shared[uint64(step * BM + e % step * pitch + o)] = value
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def add_tile(sums, shared, image, size, weight, out_w, m0, o0):
         # In registers whatever the caller does with its own array: here all loops over them are unrolled.
         totals = cuda.local.array((MR, NR), compute)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import cuda, float32
+from numba import float32
 
 from numbaconv.cuda.device.window import number_type, reader, window
+from numbaconv.cuda.inlined import inlined
 
 __all__ = ["pixel"]
 
@@ -51,7 +52,7 @@ def pixel(kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1, 
     compute = number_type(compute)
     read = reader(compute, load)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def value(image, size, weight, h, w):
         total = compute(0)
         for c in range(weight.shape[0]):

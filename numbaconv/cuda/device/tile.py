@@ -7,6 +7,7 @@ from typing import Any
 from numba import cuda, float32, int64, uint64
 
 from numbaconv.cuda.device.window import number_type, reader, window, with_launch
+from numbaconv.cuda.inlined import inlined
 from numbaconv.options import integer, per_axis
 
 __all__ = ["tile"]
@@ -83,14 +84,14 @@ def tile(
     area, taps = rows * columns, kh * kw
     inputs = channels * taps * outs  # after the weights, whose vectors are aligned so
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage_input(shared, image, size, c0, count, y0, x0, thread):
         """shared[inputs + (c, i, j)] = the input at (c0 + c, y0 + i, x0 + j) for c < count."""
         for e in range(thread, count * area, threads):
             c, i, j = e // area, e % area // columns, e % area % columns
             shared[uint64(inputs + e)] = read(image, size, c0 + c, y0 + i, x0 + j)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage_weight(shared, weight, c0, count, o0, thread):
         """shared[(c, i, j), o] = weight[o0 + o, c0 + c, i, j] for c < count, or 0 past the last output channel."""
         for e in range(thread, outs * channels * taps, threads):
@@ -101,7 +102,7 @@ def tile(
                     value = compute(weight[o0 + o, c0 + c, i, j])
                 shared[uint64(e % (channels * taps) * outs + o)] = value
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def add_tile(sums, shared, image, size, weight, o0, h0, w0):
         # In registers whatever the caller does with its own array: here all loops over them are unrolled.
         totals = cuda.local.array(outs, compute)

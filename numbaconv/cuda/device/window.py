@@ -6,8 +6,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import cuda, from_dtype, types
+from numba import from_dtype, types
 
+from numbaconv.cuda.inlined import inlined
 from numbaconv.errors import bad_type, bad_value, shown
 from numbaconv.options import per_axis
 
@@ -48,7 +49,7 @@ def number_type(compute: Any) -> Any:
     return found
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def planes(image, c, y, x):
     """The value of an array of channels, rows, columns."""
     return image[c, y, x]
@@ -61,9 +62,9 @@ def reader(compute: Any, load: Any) -> Any:
     elif not callable(load):
         raise bad_type("load", "a device function of (image, c, y, x), or None", shown(load))
     elif not hasattr(load, "py_func"):
-        load = cuda.jit(device=True, inline="always")(load)
+        load = inlined(load)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def read(image, size, c, y, x):
         value = compute(0)
         if 0 <= y < size[0] and 0 <= x < size[1]:

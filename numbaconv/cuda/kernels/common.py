@@ -2,10 +2,11 @@
 
 from functools import cache
 
-from numba import cuda, int32, int64, uint32, uint64
+from numba import int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import CIRCULAR, REPLICATE, ZEROS
+from numbaconv.cuda.inlined import inlined
 
 __all__ = [
     "NOWHERE", "at", "completion", "element", "epilogue", "inside", "pixel", "pixel_32", "source", "split_32", "tile_of",
@@ -14,13 +15,13 @@ __all__ = [
 NOWHERE = -(2**63)  # where what padding stands for lies
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def at(strides, a, b, c, d, e, f):
     """How many elements from the first one element (a, b, c, d, e, f) lies."""
     return a * strides[0] + b * strides[1] + c * strides[2] + d * strides[3] + e * strides[4] + f * strides[5]
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def source(position, size, mode):
     """Where padded coordinate `position` comes from in an axis of `size` elements, or -1: it is a zero."""
     if 0 <= position < size:
@@ -36,7 +37,7 @@ def source(position, size, mode):
     return min(position, max(0, 2 * (size - 1) - position))
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def divided(number, size):
     """The quotient and the rest of numbers that are not negative: one division, of some thirty instructions, or none."""
     if number < size:
@@ -45,7 +46,7 @@ def divided(number, size):
     return quotient, int64(number - quotient * size)
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def pixel(number, g):
     """The image of an output pixel, counted through all images, and its place in it: n, d, h, w."""
     rest, w = divided(number, g.out_w)
@@ -54,20 +55,20 @@ def pixel(number, g):
     return n, d, h, w
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def inside(position, size, mode):
     """As :func:`source`, for padding with zeros."""
     return position if 0 <= position < size else -1
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def split_32(number, size):
     """The quotient and the rest of numbers of 32 bits that are not negative."""
     quotient = int32(ptx.divide(uint32(number), uint32(size)))
     return quotient, int32(number - quotient * size)
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def tile_of(number, tiles_m, tiles_n, steps, g):
     """What block `number` of a GEMM computes: its tile's row and column, its group, its part, and this part's steps."""
     rest, column = split_32(number, tiles_n)
@@ -78,7 +79,7 @@ def tile_of(number, tiles_m, tiles_n, steps, g):
     return row, column, group, part, begin, end
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def pixel_32(number, g):
     """As :func:`pixel`, of fewer than 2^31 pixels."""
     rest, w = split_32(number, g.out_w)
@@ -87,7 +88,7 @@ def pixel_32(number, g):
     return n, d, h, w
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def element(index, channels_last, g):
     """The index-th element of a result, counted along its memory: n, group, o, d, h, w."""
     if channels_last:
@@ -115,9 +116,9 @@ def completion(compute, activation, boolean):
     """
     zero, one = compute(0), compute(1)
     activated = activation is not None
-    activate = cuda.jit(device=True, inline="always")(activation if activated else _identity)
+    activate = inlined(activation if activated else _identity)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def complete(total):
         if activated:
             total = compute(activate(total))
@@ -133,7 +134,7 @@ def epilogue(compute, activation):
     """Return the function that finishes and stores the sum of type `compute` of an element."""
     complete, one = completion(compute, activation, False), compute(1)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store(output, bias, residual, s, n, group, o, d, h, w, total, g):
         """output[n, group, o, d, h, w] = activation(total + bias + residual), where there are such."""
         if g.has_bias:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from numba import cuda, int32, int64
 
 from numbaconv.cuda.binary import factory
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import split_32
 from numbaconv.cuda.vectors import vectors
 
@@ -25,7 +26,7 @@ class Layout(NamedTuple):
     source: tuple
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def beginning(number, axes, layout):
     """How far from the first elements the number-th ones lie, counted along the first `axes` axes."""
     to, of = int64(0), int64(0)
@@ -42,7 +43,7 @@ def conversion(kind, conjugate, boolean):
     """Return what becomes of an element of type `kind` before the target's type rounds it."""
     zero, one = kind(0), kind(1)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def convert(value):
         if conjugate:
             value = value.conjugate()
@@ -60,13 +61,13 @@ def movers(kind, many):
     a pointer, the first one's index, the distance to the next, how many are left, a local array, and where they are kept there.
     """
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def load_each(pointer, index, step, left, values, first):
         for v in range(many):
             if v < left:
                 values[first + v] = kind(pointer[index + v * step])
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store_each(pointer, index, step, left, values, first):
         for v in range(many):
             if v < left:
@@ -76,14 +77,14 @@ def movers(kind, many):
         return load_each, store_each
     load_vector, store_vector = vectors(many)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def load(pointer, index, step, left, values, first):
         if left >= many:
             load_vector(pointer, index, values, first)
         else:
             load_each(pointer, index, step, left, values, first)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store(pointer, index, step, left, values, first):
         if left >= many:
             store_vector(pointer, index, values, first)

@@ -15,26 +15,27 @@ from numba import cuda, int32, int64, uint64
 from numbaconv.cuda import ptx, staging
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import STAGE_BYTES, ZEROS
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import at, epilogue, inside, source, split_32
 from numbaconv.cuda.target import simulated
 
 __all__ = ["depthwise"]
 
 NOWHERE = -(2**63)
-extent = cuda.jit(device=True, inline="always")(staging.extent)
-row_pitch = cuda.jit(device=True, inline="always")(staging.row_pitch)
-tap_place = cuda.jit(device=True, inline="always")(staging.tap_place)
-weight_pitch = cuda.jit(device=True, inline="always")(staging.weight_pitch)
-weight_space = cuda.jit(device=True, inline="always")(staging.weight_space)
+extent = inlined(staging.extent)
+row_pitch = inlined(staging.row_pitch)
+tap_place = inlined(staging.tap_place)
+weight_pitch = inlined(staging.weight_pitch)
+weight_space = inlined(staging.weight_space)
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def parts(number, size):
     """Into how many parts of a size so many, one or more, are cut."""
     return split_32(number + size - 1, size)[0]
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def tile_of(number, tiles, g):
     """Which image, channels, plane, rows, columns and output channel of a group a tile has."""
     rest, o = split_32(number, g.outs)
@@ -45,7 +46,7 @@ def tile_of(number, tiles, g):
     return n, c, d, h, w, o
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def load_one(pointer, index):
     return (pointer[index],)
 
@@ -59,7 +60,7 @@ def input_stager(compute, kind, many, under_way, where, last):
     load = load_one if many == 1 else ptx.load_16_bytes
     held = under_way * many
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def place(strides, c, y, x, channels, g):
         """How far from an image's first element (c, y, x) lies, or NOWHERE: it is a zero."""
         y, x = int32(where(int32(y), int32(g.size_h), g.mode)), int32(where(int32(x), int32(g.size_w), g.mode))
@@ -67,7 +68,7 @@ def input_stager(compute, kind, many, under_way, where, last):
             return int64(NOWHERE)
         return int64(c * strides[1] + y * strides[4] + x * strides[5])
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage(shared, to, input, first, strides, y0, x0, box, channels, thread, threads, g):
         """Stage a box of (channels, rows, columns) from row y0 and column x0 on, of which so many `channels` exist.
 
@@ -126,7 +127,7 @@ def depthwise(compute, kind, many, ROWS, TAPS, SPAN, deep, last, activation=None
     elements = STAGE_BYTES // (compute.bitwidth // 8)
     alignment = None if simulated() else 16  # of vector loads and stores; the simulator knows none
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def in_vectors(input, strides, tile_c, g):
         """Whether each `many` neighbours that a tile stages are 16 aligned bytes of the input, or all of them padding."""
         rest = strides[0] | strides[3] | strides[4] | ptx.address_of(input) // (16 // many)
@@ -134,7 +135,7 @@ def depthwise(compute, kind, many, ROWS, TAPS, SPAN, deep, last, activation=None
             return g.mode == ZEROS and strides[1] == 1 and (rest | strides[5] | g.groups | tile_c) % many == 0
         return g.mode == ZEROS and strides[5] == 1 and (rest | strides[1] | g.size_w) % many == 0
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def stage_weight(shared, weight, strides, c0, o, kd, tile_c, pitch, thread, threads, g):
         """shared[c * pitch + tap_place(kh, kw)] = weight[c0 + c, o, 0, kd, kh, kw], or 0 past the last channel."""
         plane = int32(g.kernel_h * g.kernel_w)
@@ -149,7 +150,7 @@ def depthwise(compute, kind, many, ROWS, TAPS, SPAN, deep, last, activation=None
                 shared[uint64(to)] = 0
             e = int32(e + threads)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def multiply(sums, column, shared, weights, mine, step_y, step_x, g):
         """Add the products of a plane of taps; what the first of a thread's outputs reads first lies at `mine`."""
         row = step_y if fixed else int32(g.stride_h * step_y)

@@ -8,10 +8,11 @@ last, are bytes that a copy fills with zeros. All is counted in 32 bits but what
 
 from functools import cache
 
-from numba import cuda, int32, int64, uint32
+from numba import int32, int64, uint32
 
 from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import PART, ZEROS
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import NOWHERE, inside, pixel_32, source, split_32
 
 __all__ = ["gather"]
@@ -30,7 +31,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     many = PART // itemsize  # channels of a part
     read = inside if mode == ZEROS else source
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def look(first, origin, at, now, strides, g):
         """at[i] = the address of the first channel that row i reads with the tap, or the image's, made negative."""
         for i in range(loads_a):
@@ -41,7 +42,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
             if z < 0 or y < 0 or x < 0:
                 at[i] = first[i] | NOWHERE
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, step, total, thread, strides, g):
         """Return the address of the thread's first row of B."""
         parts = max(1, -(-g.channels // many))
@@ -58,7 +59,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
         look(first, origin, at, now, strides, g)
         return ptx.address_of(weight) + (int64(group) * g.outs + o0 + thread // ROW_PARTS) * total * PART
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def next_step(first, origin, at, now, strides, g):
         parts = int32(max(1, -(-g.channels // many)))
         now[0] += ROW_PARTS
@@ -75,7 +76,7 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
                         now[2] += 1
             look(first, origin, at, now, strides, g)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, strides, g):
         """Copy the step, A's and B's rows to two places in shared memory, and go on to the next. No bytes, no read."""
         row, part = thread // ROW_PARTS, thread % ROW_PARTS

@@ -14,6 +14,7 @@ from numba import cuda, int32, int64, uint32, uint64
 from numbaconv.cuda import ptx
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import ACROSS, ALL_BLOCKS, DOWN, KC, LIST, SUB, THREADS_OF_GEMM, stages_of, weight_vector
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import split_32, tile_of
 from numbaconv.cuda.kernels.pixels import pixels_by_tap, pixels_of_list
 from numbaconv.cuda.kernels.results import one_of, rows_of, storing
@@ -61,20 +62,20 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
     alignment = None if simulated() else 16  # of vector loads; the simulator knows none
     wait = ptx.wait_for_all_but(stages - 2)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def lane(thread):
         """Where a thread is along pixels and along channels; a warp is DOWN by ACROSS threads, which read few vectors."""
         warp, n = thread // (DOWN * ACROSS), thread % (DOWN * ACROSS)
         warps = wide // ACROSS
         return warp // warps * DOWN + n // ACROSS, warp % warps * ACROSS + n % ACROSS
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def following(stage):
         """Where the stage after one begins."""
         stage = int32(stage + step)
         return int32(0) if stage == stages * step else stage
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def bring_weight(to, place, weight, at, left, thread, row):
         """Bring a thread's vectors of weights of these channels, or zeros; rows of weights are `row` apart."""
         shared, base = to
@@ -90,11 +91,11 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
                     for v in range(many):
                         shared[uint64(target + v)] = weight[where + v] if there else compute(0)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def place_of(r, piece):
         return piece // across * rectangle_m + r
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def order(n):
         """The lines of neighbouring threads follow each other, so that these write to different banks."""
         return n % (many_lines // SUB) * SUB + n // (many_lines // SUB)
@@ -105,7 +106,7 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
         """The function that writes a rectangle of the tile to shared memory. Sums stay in registers: their places are known."""
         i0, j0 = piece // across * SUB, piece % across * SUB
 
-        @cuda.jit(device=True, inline="always")
+        @inlined
         def one(piece, shared, sums, tx, ty):
             for i in range(SUB):
                 for j in range(SUB):

@@ -10,6 +10,7 @@ from numba import cuda, int32, int64, uint32, uint64
 
 from numbaconv.cuda import ptx
 from numbaconv.cuda.geometry import KC, TAP_BITS, ZEROS
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import inside, pixel_32, source, split_32
 
 __all__ = ["pixels_by_tap", "pixels_of_list"]
@@ -22,7 +23,7 @@ def copying(compute, asynchronous, many):
     itemsize = compute.bitwidth // 8
     copy = {4: ptx.copy_async_4, 8: ptx.copy_async_8, 16: ptx.copy_async_16}.get(many * itemsize)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def put(to, place, input, where, there):
         shared, base = to
         if asynchronous:
@@ -40,7 +41,7 @@ def places(BM, threads, pitch, channels_last, many):
     """
     lines = BM // many
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def first(thread):
         return (thread % KC, thread // KC) if channels_last else (thread // lines, thread % lines * many)
 
@@ -57,7 +58,7 @@ def pixels_by_tap(compute, BM, threads, pitch, mode, channels_last, asynchronous
     all_bring = KC * BM // many % threads == 0
     read = inside if mode == ZEROS else source
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def find(tables, m0, pixels, group, thread, s, g):
         """images[r], corners[:, r] = where the image of pixel m0 + r begins, and the first coordinates that the pixel reads."""
         images, corners, _ = tables
@@ -67,7 +68,7 @@ def pixels_by_tap(compute, BM, threads, pitch, mode, channels_last, asynchronous
             corners[0, r], corners[1, r] = d * g.stride_d - g.low_d, h * g.stride_h - g.low_h
             corners[2, r] = w * g.stride_w - g.low_w
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def begin(state, tables, tap, c0, start, thread, strides, g):
         """at[i] = where a thread's i-th pixel reads with a tap, from c0 on; left[i] = channels from there on, none of zeros."""
         (at, left), (images, corners, _) = state, tables
@@ -85,7 +86,7 @@ def pixels_by_tap(compute, BM, threads, pitch, mode, channels_last, asynchronous
             if z < 0 or y < 0 or x < 0:
                 left[i] = 0
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def bring(to, place, input, state, tables, row, thread, channel):
         """Bring what is left of a step's channels, which are `channel` apart, and go on to the next ones."""
         at, left = state
@@ -112,7 +113,7 @@ def pixels_of_list(compute, BM, threads, pitch, channels_last, asynchronous):
     put = copying(compute, asynchronous, 1)
     scale = compute.bitwidth // 8 if asynchronous else 1
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def outside(low, size, kernel, dilation, bit):
         """The bits, from one on, of the coordinates of a kernel with which an axis is left."""
         bits = int32(0)
@@ -121,7 +122,7 @@ def pixels_of_list(compute, BM, threads, pitch, channels_last, asynchronous):
                 bits |= int32(1 << bit + k)
         return bits
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def find(tables, m0, pixels, group, thread, s, g):
         """images[r], corners[0, r] = where pixel m0 + r reads with the first tap, and the bits of padding. And the list."""
         images, corners, entries = tables
@@ -136,7 +137,7 @@ def pixels_of_list(compute, BM, threads, pitch, channels_last, asynchronous):
             corners[0, r] = bits | int32(END)
         list_taps(entries, thread, s.input, g)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def list_taps(entries, thread, strides, g):
         """Each entry in one number: the offset above the bits, which the entries of zeros after the last have not."""
         channels = int32(g.channels)
@@ -153,7 +154,7 @@ def pixels_of_list(compute, BM, threads, pitch, channels_last, asynchronous):
                 entry = int64(offset * scale) << 32 | int64(bits)
             entries[r] = entry
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def begin(state, tables, tap, c0, start, thread, strides, g):
         """at[i], padded[i] = where a thread's i-th pixel reads with the first tap, and the bits of padding."""
         (at, padded), (images, corners, _) = state, tables
@@ -162,7 +163,7 @@ def pixels_of_list(compute, BM, threads, pitch, channels_last, asynchronous):
             r = m + i * pixels_apart
             at[i], padded[i] = start + images[r] * scale, corners[0, r]
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def bring(to, place, input, state, tables, row, thread, channel):
         """Bring what the list says from an entry on."""
         (at, padded), (_, _, entries) = state, tables

@@ -8,6 +8,7 @@ from functools import cache
 
 from numba import cuda, uint64
 
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import NOWHERE, completion, pixel_32
 from numbaconv.cuda.storing import CHANNELS
 from numbaconv.cuda.vectors import vectors
@@ -22,7 +23,7 @@ def one_of(functions):
         return last
     number, rest = len(others), one_of(others)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def call(piece, shared, sums, x, y):
         if piece == number:
             last(piece, shared, sums, x, y)
@@ -36,7 +37,7 @@ def one_of(functions):
 def rows_of(BM, threads):
     """Return the function that finds the places of a tile's rows, in two tables."""
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g):
         """outputs[r], residuals[r] = where the first channel of pixel m0 + r lies, or NOWHERE; of the part `split` of sums."""
         for r in range(thread, BM, threads):
@@ -51,22 +52,22 @@ def rows_of(BM, threads):
     return find_rows
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def one_load(pointer, index, values, first):
     values[first] = pointer[index]
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def one_store(pointer, index, values, first):
     pointer[index] = values[first]
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def itself(row, piece):
     return row
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def unchanged(value):
     return value
 
@@ -91,7 +92,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
     load, put = vectors(many) if many > 1 else (one_load, one_store)
     complete = completion(compute, activation, form.boolean)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def finish(held, more, shared, first, arrays, at_output, at_residual, g):
         """Store `many` sums from shared[first] on, with what `more` adds."""
         output, _, residual = arrays
@@ -108,7 +109,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
             held[v] = complete(held[v])
         put(output, at_output, held, 0)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store_channels(shared, first, arrays, places, part, thread, s, g):
         (_, bias, _), (outputs, residuals), (group, o0, piece) = arrays, places, part
         held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)
@@ -125,7 +126,7 @@ def storing(compute, activation, form, rows, columns, pitch, threads, place=itse
                     at = first + (line + i * step) * pitch + item
                     finish(held, more, shared, at, arrays, to + o * s.output[2], at_residual, g)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store_pixels(shared, first, arrays, places, part, thread, s, g):
         (_, bias, _), (outputs, residuals), (group, o0, piece) = arrays, places, part
         held, more = cuda.local.array(many, compute), cuda.local.array(twice, compute)

@@ -10,6 +10,7 @@ from numba import cuda, float32, int32, int64, uint32, uint64
 from numbaconv.cuda import mma, ptx
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import ALL_BLOCKS, PART, ROW_BYTES, STAGES
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
 from numbaconv.cuda.kernels.results import one_of, rows_of, storing
@@ -19,11 +20,11 @@ from numbaconv.cuda.target import simulated
 __all__ = ["tensor_gemm"]
 
 PARTS = ROW_BYTES // PART
-c_place = cuda.jit(device=True, inline="always")(mma.c_place)
-matrix_row = cuda.jit(device=True, inline="always")(mma.matrix_row)
+c_place = inlined(mma.c_place)
+matrix_row = inlined(mma.matrix_row)
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def place(row, part):
     """Where a part of a row lies in a stage."""
     return row * ROW_BYTES + (part ^ (row // 2 & PARTS - 1)) * PART
@@ -45,7 +46,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
     band, channels = mma.M * warps_m, form.along == CHANNELS
     pitch = BN + 8 if channels else band + 4  # of the sums on their way out, so that a warp stores to many banks
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def fragments(a, b, shared, warp_m, warp_n, row, half):
         """Load what a warp multiplies of 32 bytes of a row: `half` says which."""
         for i in range(MF):
@@ -62,7 +63,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
                 for k in range(2):
                     b[j, k] = ptx.round_to_tf32(b[j, k])
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def multiply(sums, a, b):
         for i in range(MF):
             for j in range(NF):
@@ -71,7 +72,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
                     sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3],
                 )  # fmt: skip
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def place_of(r, piece):
         return (r // mma.M * MF + piece) * mma.M + r % mma.M
 
@@ -80,7 +81,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
     def write(i):
         """The function that writes a row of fragments to shared memory. Sums stay in registers: their places are known."""
 
-        @cuda.jit(device=True, inline="always")
+        @inlined
         def one(piece, shared, sums, lane, warp):
             for j in range(NF):
                 for k in range(4):

@@ -10,13 +10,14 @@ from numba import cuda, uint64
 
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import ROWS, SHARED_BYTES, outs_per_thread
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import at, epilogue, source
 from numbaconv.cuda.target import simulated
 
 __all__ = ["tiled"]
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def stage_input(staged, first, input, strides, n, group, c0, count, z, y0, x0, rows, columns, g):
     """staged[first + (c, i, j)] = input[n, group, c0 + c, z, y0 + i, x0 + j] for c < count, padded; staged is flat."""
     for c in range(cuda.threadIdx.z, count, cuda.blockDim.z):
@@ -31,7 +32,7 @@ def stage_input(staged, first, input, strides, n, group, c0, count, z, y0, x0, r
                     staged[uint64(to)] = 0
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def stage_weight(staged, weight, strides, group, o0, tile_o, c0, count, kd, g):
     """staged[(c, kh, kw), o] = weight[group, o0 + o, c0 + c, kd, kh, kw] for c < count, o < tile_o, or 0 past the end."""
     for o in range(cuda.threadIdx.z * cuda.blockDim.y + cuda.threadIdx.y, tile_o, cuda.blockDim.z * cuda.blockDim.y):

@@ -12,6 +12,7 @@ from numba import cuda, float32, int32, int64, uint32
 
 from numbaconv.cuda import ptx, tma, warpgroup
 from numbaconv.cuda.binary import factory
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import pixel_32, split_32, tile_of
 from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
 from numbaconv.cuda.tensor_map import WORDS
@@ -21,7 +22,7 @@ __all__ = ["BLOCKS", "tma_gemm"]
 BLOCKS = 528  # at most, four times an H200's multiprocessors: each has its maps
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def publish_maps(maps, input_map, weight_map):
     """Write a block's two maps; return the first one's address."""
     first = cuda.blockIdx.x * 2 * WORDS
@@ -34,13 +35,13 @@ def publish_maps(maps, input_map, weight_map):
     return address
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def signed(number):
     """A number of 32 bits as instructions take it."""
     return uint32(int64(number) & 0xFFFFFFFF)
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def channel_and_tap(step, chunks, g):
     """The chunk of channels of a step, its tap, and this one's row and column."""
     tap, chunk = split_32(step, chunks)
@@ -48,7 +49,7 @@ def channel_and_tap(step, chunks, g):
     return chunk, tap, i, j
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def following(step, chunks, g):
     """The same of the next step."""
     chunk, tap, i, j = step
@@ -64,7 +65,7 @@ def following(step, chunks, g):
 def asking(channels, BM, N):
     """Return what asks for a step: so many channels of BM pixels and of N output channels."""
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def bring(step, to, barrier, maps, first, o0, g):
         """Ask for a step, as ``channel_and_tap`` says it, of the tile whose first pixel reads from (n, y, x) on."""
         (chunk, tap, i, j), (n, y, x) = step, first

@@ -10,6 +10,7 @@ from numba import cuda, float32, int32, int64, uint32
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import ALL_BLOCKS, PART
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
 from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
@@ -17,7 +18,7 @@ from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgr
 __all__ = ["warpgroup_gemm"]
 
 ROW_PARTS = warpgroup.ROW // PART
-place = cuda.jit(device=True, inline="always")(warpgroup.place)
+place = inlined(warpgroup.place)
 
 
 @factory

@@ -5,6 +5,7 @@ from functools import cache
 from numba import cuda, float32, uint32
 
 from numbaconv.cuda import ptx, warpgroup
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.results import rows_of, storing
 from numbaconv.cuda.storing import CHANNELS
 
@@ -13,7 +14,7 @@ __all__ = ["aligned", "bytes_of_sums", "warpgroup_tile"]
 further, K = warpgroup.further, warpgroup.BYTES_OF_K
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def aligned(shared):
     """The first address of shared memory at which a matrix may begin."""
     begin = ptx.shared_address(shared)
@@ -49,7 +50,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
     find_rows = rows_of(BM, threads)
     put = storing(float32, activation, form, BM, N, pitch, threads)
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def multiply(sums, stage):
         sums = hold(sums)
         warpgroup.fence()
@@ -63,7 +64,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
         warpgroup.commit()
         return sums
 
-    @cuda.jit(device=True, inline="always")
+    @inlined
     def store(sums, shared, arrays, places, group, o0, s, g):
         base, thread = aligned(shared), cuda.threadIdx.x
         skipped = (base - ptx.shared_address(shared)) // 4

@@ -10,6 +10,7 @@ from numba import cuda, float32, float64, int32, int64, uint64
 
 from numbaconv.cuda.binary import factory
 from numbaconv.cuda.geometry import LANES_OF_CHANNELS, SECTOR, THREADS_OF_TILES
+from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import at, epilogue, source, split_32
 from numbaconv.cuda.transforms import sandwich
 from numbaconv.toom import Filter, transforms
@@ -19,7 +20,7 @@ __all__ = ["input_transform", "output_transform", "weight_transform"]
 TAPS = 3
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def pair(number, together, channels):
     """Count `together` neighbours for each channel, then the next ones: the number of the neighbour, and the channel."""
     rest, low = split_32(number, together)
@@ -27,7 +28,7 @@ def pair(number, together, channels):
     return high * together + low, channel
 
 
-@cuda.jit(device=True, inline="always")
+@inlined
 def corner(tile, m, t):
     """The image of a tile, and the place of its first output there."""
     line, column = split_32(tile, t.wide)
