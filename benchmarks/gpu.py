@@ -116,7 +116,7 @@ class Variant(NamedTuple):
 
 def in_tiles() -> Iterator[Variant]:
     """Every tile of every algorithm that has several."""
-    for algorithm in ("implicit_gemm", "tensor_gemm", "warpgroup_gemm", "tma_gemm"):
+    for algorithm in ("implicit_gemm", "tensor_gemm", "warpgroup_gemm", "tma_gemm", "halo_gemm"):
         module = import_module(f"numbaconv.cuda.{algorithm}")
         yield from (Variant(algorithm, tile) for tile in module.TILES)
 

@@ -38,7 +38,7 @@ def rms_bound(precision: str, algorithm: Any, terms: int) -> float:
     """
     u, v = 2.0**-24, ROUNDING.get(precision, 0.0)
     bound = u * (1 + math.sqrt(terms)) * (1 if algorithm.sums_directly else 4)
-    if algorithm.name in ("tensor_gemm", "warpgroup_gemm", "tma_gemm"):
+    if algorithm.name in ("tensor_gemm", "warpgroup_gemm", "tma_gemm", "halo_gemm"):
         cut = 1 if algorithm.name == "tensor_gemm" else 2
         bound += 2 * u * terms / 8 + (cut * math.sqrt(2) * v if precision == "tf32" else 0)
     return bound + (v if precision in ("f16", "bf16") else 0)

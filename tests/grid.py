@@ -97,6 +97,17 @@ TMA_GRID = [
     case((1, 4, 17, 21), (2, 4, 2, 2), stride=(2, 2), dilation=(2, 3), padding=((1, 2), (3, 1))),  # tiles that begin anywhere
     case((3, 8, 9, 9), (20, 8, 1, 1)),  # more tiles than blocks, in the simulator's small grid
 ]
+HALO_GRID = [
+    case((1, 2, 3, 4), (3, 2, 2, 2)),
+    case(
+        (2, 9, 3, 4), (17, 9, 2, 2), bias=True, padding=1
+    ),  # several images in a tile, and more output channels than a block has
+    case((2, 6, 5, 4), (4, 3, 3, 2), groups=2, padding=((1, 0), (2, 1)), residual=True, activation="relu"),
+    case((1, 9, 10, 8), (2, 8, 3, 2), layout="NHWC", dilation=(2, 3), padding=(1, 2)),  # in place, several tiles, far shifts
+    case((1, 66, 3, 4), (3, 66, 2, 2), padding=1, bias=True),  # two chunks of channels
+    case((1, 3, 6, 7), (2, 3, 3, 3), padding=2, padding_mode="circular"),
+    case((1, 8, 30, 40), (5, 8, 1, 3), padding=((-2, 1), (0, 3))),  # more tiles than blocks, in the simulator's small grid
+]
 
 
 def some(problems, *usual):

@@ -196,12 +196,34 @@ def test_tma_gemm_assembles(tile, kind):
     assert not re.search(r"(div|rem)\.[su]64", ptx)
 
 
+HALO_RESOURCES = {
+    ((4, 64), "bf16"): (128, 232448),
+    ((2, 64), "tf32"): (128, 230400),
+    ((4, 32), "tf32"): (128, 232448),
+    ((2, 32), "f16"): (128, 230400),
+}
+
+
+@pytest.mark.parametrize(("tile", "kind"), HALO_RESOURCES)
+def test_halo_gemm_assembles(tile, kind):
+    from numbaconv.cuda.kernels.halo_gemm import halo_gemm
+
+    args, _ = example("float32" if kind == "tf32" else "float16")
+    ptx, registers, shared = check_assembly(halo_gemm(kind, *tile, ZEROS, whole(kind, args)), args, (9, 0, "a"))
+    most, bytes_of_block = HALO_RESOURCES[tile, kind]
+    assert registers <= most
+    assert shared == bytes_of_block <= 227 * 1024
+    assert ptx.count("wgmma.mma_async") == 4
+    assert not re.search(r"(div|rem)\.[su]64", ptx)
+
+
 def test_tables_of_tiles_are_those_that_are_chosen_from():
-    from numbaconv.cuda import tensor_gemm, tma_gemm, warpgroup_gemm
+    from numbaconv.cuda import halo_gemm, tensor_gemm, tma_gemm, warpgroup_gemm
 
     assert {tile for tile, _ in TENSOR_RESOURCES} == set(tensor_gemm.TILES)
     assert {tile for tile, _ in WARPGROUP_RESOURCES} == set(warpgroup_gemm.TILES)
     assert {tile for tile, _ in TMA_RESOURCES} == set(tma_gemm.TILES)
+    assert {tile for tile, _ in HALO_RESOURCES} == set(halo_gemm.TILES)
 
 
 # Registers a thread at most of depthwise, with (ROWS, TAPS, SPAN, deep, last): a multiprocessor holds four blocks of 256 threads.

@@ -12,7 +12,7 @@ pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 
 from emulator.device import emulated
 from emulator.memory import FaultError
-from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID
+from grid import HALO_GRID, TENSOR_GRID, TMA_GRID, WARPGROUP_GRID
 from helpers import case, count_long_ways, operands, random_array
 from numba import njit
 
@@ -32,6 +32,11 @@ FEW_CHANNELS = [  # of several taps in a step
 ]
 POINTWISE = [case((3, 21, 6, 10), (33, 21, 1, 1), bias=True)]  # whose pixels come as vectors
 LAST = [case((2, 8, 9, 40), (70, 40, 2, 3), layout="NHWC", dilation=(1, 2), bias=True, residual=True)]
+HALO = [
+    case((3, 70, 12, 13), (70, 70, 3, 3), padding=1, bias=True),  # two chunks of channels, two times N output channels
+    case((2, 19, 21, 8), (36, 8, 1, 5), layout="NHWC", padding=((0, 0), (2, 1)), residual=True),
+    case((1, 130, 7, 9), (8, 130, 1, 2)),  # three chunks
+]
 WRAPPED = [case((1, 6, 11, 12), (4, 3, 3, 2), groups=2, stride=(2, 1), padding=2, padding_mode="circular")]
 WINOGRAD = [
     case((2, 16, 12, 13), (24, 16, 3, 3), padding=1, bias=True),
@@ -70,6 +75,8 @@ KERNELS = [
     ((9, 0), "warpgroup_gemm", "float16", "ieee", PLAIN + LAST),
     ((9, 0), "tma_gemm", "float32", "tf32", TMA_GRID),
     ((9, 0), "tma_gemm", "float16", "ieee", PLAIN + LAST),
+    ((9, 0), "halo_gemm", "float32", "tf32", HALO_GRID),
+    ((9, 0), "halo_gemm", "float16", "ieee", HALO + LAST),
     ((9, 0), "winograd4", "float32", "ieee", WINOGRAD),
     ((7, 5), "winograd2", "float32", "ieee", WINOGRAD[:1]),
 ]
@@ -92,6 +99,8 @@ TILES = [
     ("tma_gemm", "bfloat16", (2, 256, 4), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
     ("warpgroup_gemm", "float16", (2, 256, 4), case((1, 40, 12, 14), (264, 40, 1, 1), bias=True)),
     ("tensor_gemm", "float16", (2, 4, 4, 4), case((1, 12, 13, 40), (136, 40, 1, 1), layout="NHWC", residual=True)),
+    ("halo_gemm", "float16", (4, 64), case((2, 14, 15, 16), (70, 16, 3, 3), layout="NHWC", padding=1, bias=True, residual=True)),
+    ("halo_gemm", "bfloat16", (4, 64), case((1, 24, 17, 19), (40, 24, 3, 2), padding=1, residual=True)),
     ("implicit_gemm", "float32", (8, 8, 16), case((1, 9, 12, 14), (132, 9, 3, 3), padding=1, bias=True, residual=True)),
     ("implicit_gemm", "float32", (8, 8, 16), case((1, 12, 13, 16), (130, 16, 2, 2), layout="NHWC", stride=2, bias=True)),
     ("implicit_gemm", "float32", (8, 8, 8), case((1, 24, 16, 18), (68, 24, 1, 1), bias=True, residual=True)),
@@ -163,7 +172,13 @@ def test_the_benchmark_of_tiles_measures_the_tiles_that_it_names():
     from benchmarks.gpu import Variant, in_tiles
 
     variants = {str(one): one for one in in_tiles()}
-    assert {one.algorithm for one in variants.values()} == {"implicit_gemm", "tensor_gemm", "warpgroup_gemm", "tma_gemm"}
+    assert {one.algorithm for one in variants.values()} == {
+        "implicit_gemm",
+        "tensor_gemm",
+        "warpgroup_gemm",
+        "tma_gemm",
+        "halo_gemm",
+    }
     arrays = operands(case((1, 8, 9, 9), (8, 8, 1, 1)), "float16")
     with emulated((9, 0)) as driver:
         x, w = (to_device(arrays)[name] for name in ("input", "weight"))
@@ -185,6 +200,8 @@ WRONG = [
     ("tensor_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way"),
     ("warpgroup_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
     ("warpgroup_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way|has been written"),
+    ("halo_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
+    ("halo_gemm", "float16", "wait_for_products()", "pass", "a product still reads"),
     ("tma_gemm", "float16", "cuda.syncthreads()", "pass", "nobody has made ready|a barrier is asked that another"),
 ]
 
@@ -201,4 +218,4 @@ def test_wrong_kernels_are_found(algorithm, dtype, old, new, fault, monkeypatch)
         module = import_module("numbaconv.cuda.implicit_gemm")
         monkeypatch.setattr(module, "cut", lambda spec: module.Cut(module.TILES[0], 1))
     with emulated((9, 0)), pytest.raises((FaultError, AssertionError), match=fault):
-        print([check(algorithm, dtype, "ieee", problem) for problem in PLAIN + LAST])
+        print([check(algorithm, dtype, "ieee", problem) for problem in PLAIN + LAST + HALO[2:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbaconv.cuda.depthwise import DEPTHWISE
 from numbaconv.cuda.direct import DIRECT
+from numbaconv.cuda.halo_gemm import HALO_GEMM
 from numbaconv.cuda.implicit_gemm import IMPLICIT_GEMM
 from numbaconv.cuda.memory import DEVICE as MEMORY
 from numbaconv.cuda.target import why_unavailable
@@ -15,4 +16,4 @@ from numbaconv.cuda.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "MEMORY", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, TMA_GEMM, WARPGROUP_GEMM, TENSOR_GEMM, WINOGRAD4, WINOGRAD2, IMPLICIT_GEMM, TILED, DIRECT)
+ALGORITHMS = (DEPTHWISE, HALO_GEMM, TMA_GEMM, WARPGROUP_GEMM, TENSOR_GEMM, WINOGRAD4, WINOGRAD2, IMPLICIT_GEMM, TILED, DIRECT)

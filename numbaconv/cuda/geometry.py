@@ -10,10 +10,10 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "ACROSS", "ALL_BLOCKS", "BANKS", "CIRCULAR", "DOWN", "KC", "LANES_OF_CHANNELS", "LIST", "MODES", "MOST_STAGES", "PART",
-    "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "TAP_BITS",
-    "THREADS_OF_COPY", "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles",
-    "beyond_32_bits", "geometry", "outs_per_thread", "stages_of", "weight_vector",
+    "ACROSS", "ALL_BLOCKS", "BANKS", "CIRCULAR", "DOWN", "HALO_BLOCKS", "HALO_BYTES", "KC", "LANES_OF_CHANNELS", "LIST",
+    "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES",
+    "STAGE_BYTES", "SUB", "TAP_BITS", "THREADS_OF_COPY", "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS",
+    "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread", "stages_of", "weight_vector",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -37,6 +37,9 @@ MOST_STAGES = 4
 # The same on tensor cores: the bytes of channels that are copied together, those of a row in a step, and how many steps are under
 # way at a time.
 PART, ROW_BYTES, STAGES = 16, 64, 3
+
+# GEMM with a halo: its blocks at most, an H200's multiprocessors, and the shared memory of one, beside 16 bytes for a position.
+HALO_BLOCKS, HALO_BYTES = 132, 223 * 1024
 
 # Depthwise: the shared memory of a block, of which a multiprocessor holds several.
 STAGE_BYTES = 32 * 1024

@@ -1,8 +1,9 @@
 """PTX of sm_90a, for the four warps of a warpgroup together: products of matrices in shared memory, with the sums in registers.
 
 A matrix lies in rows of 128 bytes, of which eight are 1024 bytes from a multiple of that on; the parts, of 16 bytes, of a row are
-exchanged by its number (:func:`place`), as the hardware's swizzle of 128 bytes does. As in :mod:`numbaconv.cuda.ptx` each
-function says in NumPy what it means, and the simulator runs that. The sums travel as a tuple, from one product to the next.
+exchanged by its number (:func:`place`), as the hardware's swizzle of 128 bytes does. Or else one part of all rows lies after the
+other, without a swizzle (:func:`descriptor_of_parts`), so that a matrix may begin at any row. As in :mod:`numbaconv.cuda.ptx`
+each function says in NumPy what it means, and the simulator runs that. The sums travel as a tuple, from one product to the next.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from numba import types
 from numba.cuda import cgutils
 from numba.cuda.extending import intrinsic
 
+from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.ptx import _bf16, _f16, _tf32, instruction
 from numbaconv.cuda.target import simulated
 
-__all__ = ["BYTES_OF_K", "ROW", "M", "commit", "descriptor", "fence", "further", "place", "products", "publish", "sum_place"]
+__all__ = [
+    "BYTES_OF_K", "ROW", "M", "commit", "descriptor", "descriptor_of_parts", "fence", "further", "place", "products", "publish",
+    "sum_place",
+]  # fmt: skip
 
 M = 64  # rows of A
 THREADS = 128
@@ -59,20 +64,38 @@ def _descriptor(address: Any) -> Any:
     return types.uint64((address & 0x3FFFF) >> 4) | types.uint64(_SWIZZLED)
 
 
+# Without a swizzle: eight rows take 128 bytes, and from a part to the next there are as many bytes as all rows of one take.
+_PLAIN = (8 * PART >> 4) << 32
+
+
+def _descriptor_of_parts(address: Any, plane: Any) -> Any:
+    start = types.uint64((address & 0x3FFFF) >> 4)
+    return start | types.uint64(types.uint64(plane >> 4) << types.uint64(16)) | types.uint64(_PLAIN)
+
+
 def _further(matrix: Any, count: Any) -> Any:
     return types.uint64(matrix + types.uint64(count >> 4))
 
 
+_PLANE = 48  # where the simulator's descriptors have what is between parts, above the address
+
+
 if simulated():
     descriptor: Any = lambda address: address  # noqa: E731
-    further: Any = lambda matrix, count: matrix + count  # noqa: E731
+    descriptor_of_parts: Any = lambda address, plane: int(address) | int(plane) << _PLANE  # noqa: E731
+    further: Any = lambda matrix, count: int(matrix) + int(count)  # noqa: E731
 else:
     descriptor = inlined(_descriptor)
+    descriptor_of_parts = inlined(_descriptor_of_parts)
     further = inlined(_further)
 
 
 def stored(start: int, rows: int) -> np.ndarray:
     """The words of a matrix that a descriptor says to start there: its rows' next 32 bytes, the swizzle undone."""
+    if plane := int(start) >> _PLANE:
+        first = int(start) & (1 << _PLANE) - 1
+        parts = [np.ctypeslib.as_array((ctypes.c_uint32 * (4 * rows)).from_address(first + part * plane)) for part in range(2)]
+        return np.hstack([part.reshape(rows, 4) for part in parts])
     first = int(start) & -EIGHT_ROWS
     memory = np.ctypeslib.as_array((ctypes.c_uint32 * (rows * ROW // 4)).from_address(first))
     row, word = np.mgrid[:rows, : BYTES_OF_K // 4]
@@ -88,9 +111,9 @@ def products(kind: str, n: int) -> Any:
     """Return what works on the sums of 64 rows by n columns (a multiple of 8 up to 256), n / 2 a thread, for a kind of numbers.
 
     ``zeros()``; ``add(sums, a, b)`` adds the products of 32 bytes of the rows of matrices, b's rows being the columns;
-    ``settle(sums)`` waits for all of them; ``wait_for_all_but_1()`` for those before the last commit; ``hold(sums)`` lets none be
-    moved across; ``store_rows(sums, address, pitch, thread)`` writes them to shared memory, so many bytes between rows, and
-    ``store_columns`` so many between columns.
+    ``settle(sums)`` waits for all of them, as does ``wait_for_all()``; ``wait_for_all_but_1()`` for those before the last commit;
+    ``hold(sums)`` lets none be moved across; ``store_rows(sums, address, pitch, thread)`` writes them to shared memory, so many
+    bytes between rows, and ``store_columns`` so many between columns.
     """
     return _simulated(kind, n) if simulated() else _compiled(kind, n)
 
@@ -122,7 +145,7 @@ def _simulated(kind: str, n: int) -> Any:
     return SimpleNamespace(
         zeros=lambda: (np.float32(0),) * (n // 2),
         add=lambda sums, a, b: add(threading.current_thread().thread_id % THREADS, sums, a, b),  # type: ignore[attr-defined]
-        settle=lambda sums: sums, hold=lambda sums: sums, wait_for_all_but_1=lambda: None,
+        settle=lambda sums: sums, hold=lambda sums: sums, wait_for_all_but_1=lambda: None, wait_for_all=lambda: None,
         store_rows=store_rows, store_columns=store_columns,
     )  # fmt: skip
 
@@ -156,7 +179,9 @@ def _compiled(kind: str, n: int) -> Any:
     wait = "wgmma.wait_group.sync.aligned"
     return SimpleNamespace(
         zeros=intrinsic(lambda typing_context: (sums(), zero)), add=changed(_add_text(kind, n), 2), hold=changed("", 0),
-        settle=changed(f"{wait} 0;", 0), wait_for_all_but_1=instruction(f"{wait} 1;", "", "", lambda: None, effects=True),
+        settle=changed(f"{wait} 0;", 0),
+        wait_for_all_but_1=instruction(f"{wait} 1;", "", "", lambda: None, effects=True),
+        wait_for_all=instruction(f"{wait} 0;", "", "", lambda: None, effects=True),
         store_rows=storing(_store_rows), store_columns=storing(_store_columns),
     )  # fmt: skip
 

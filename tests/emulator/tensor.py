@@ -34,11 +34,16 @@ def mma(kind: str, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
 
 
 def matrix(descriptor: int, rows: int) -> np.ndarray:
-    """The words of 32 bytes of rows, by "Matrix descriptor format", K-major with the swizzle of 128 bytes."""
-    start, stride = (descriptor & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4
-    assert descriptor >> 62 == 1, "the swizzle of 128 bytes"
+    """The words of 32 bytes of rows, by "Matrix descriptor format", K-major with the swizzle of 128 bytes or without one.
+
+    Without one, eight rows of 16 bytes lie together; `leading` is from these to the next 16 bytes of the same rows.
+    """
+    start, leading, stride = ((descriptor >> bit & 0x3FFF) << 4 for bit in (0, 16, 32))
+    assert descriptor >> 62 in (0, 1), "no swizzle, or that of 128 bytes"
     assert descriptor >> 49 & 7 == 0, "its pattern begins with the first row"
     row, word = np.mgrid[:rows, :8]
+    if descriptor >> 62 == 0:
+        return (start + row // 8 * stride + row % 8 * 16 + word // 4 * leading + word % 4 * 4) // 4
     address = start + row // 8 * stride + row % 8 * 128 + 4 * word
     return (address ^ (address >> 7 & 7) << 4) // 4
 

@@ -16,7 +16,7 @@ from numbaconv.cuda import ALGORITHMS, MEMORY, launch, why_unavailable
 from numbaconv.cuda.binary import binary
 from numbaconv.cuda.target import capability
 
-TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm", "tma_gemm")
+TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm", "tma_gemm", "halo_gemm")
 
 
 class Launched(ctypes.Structure):

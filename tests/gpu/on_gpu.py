@@ -24,7 +24,7 @@ ROUNDED = {
 }  # wgmma does not round to tf32, and whether TMA does is not known
 STORED = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24}
 TINIEST = {"float16": 2.0**-25}  # half of the distance of subnormal numbers
-TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm", "tma_gemm")
+TENSOR_CORES = ("tensor_gemm", "warpgroup_gemm", "tma_gemm", "halo_gemm")
 # dtype, precision, and the algorithms that such problems may go to
 KINDS = {
     ("float32", "ieee"): ("direct", "tiled", "implicit_gemm", "depthwise", "winograd2", "winograd4", "auto"),
@@ -83,7 +83,7 @@ def assert_within(result, exact, magnitude, terms, precision="ieee", directly=Tr
 def conforms(result, arrays, options, directly=True, taken=None):
     """Hold a result against the oracle in float64 or integers: where nothing is rounded, by the CPU's bounds."""
     precision = options.get("precision", "ieee")
-    if precision == "tf32" and taken in ("warpgroup_gemm", "tma_gemm"):
+    if precision == "tf32" and taken in ("warpgroup_gemm", "tma_gemm", "halo_gemm"):
         precision = "tf32, cut"
     if result.dtype.name not in ("float16", "bfloat16") and precision == "ieee":
         assert_conforms(result, arrays, options, sums_directly=directly)

@@ -17,6 +17,7 @@ if SIMULATED:
         copying,
         depthwise,
         direct,
+        halo_gemm,
         implicit_gemm,
         launch,
         reading,
@@ -27,6 +28,7 @@ if SIMULATED:
         winograd,
     )
     from numbaconv.cuda.kernels import depthwise as depthwise_kernels
+    from numbaconv.cuda.kernels import halo_gemm as halo_kernels
     from numbaconv.cuda.kernels import implicit_gemm as gemm_kernels
     from numbaconv.cuda.kernels import pixels as pixels_kernels
     from numbaconv.cuda.kernels import tiled as tiled_kernels
@@ -48,7 +50,8 @@ if SIMULATED:
     gemm_kernels.DOWN, gemm_kernels.ACROSS = 2, 1
     depthwise.THREADS, depthwise.ROWS, depthwise.SECTOR = 16, 3, 16
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
-    tma_kernels.BLOCKS = 5
+    tma_kernels.BLOCKS = halo_gemm.HALO_BLOCKS = halo_kernels.HALO_BLOCKS = 5
+    halo_gemm.TILES = (halo_gemm.Tile(1, 16),)
     warpgroup_gemm.TILES = tma_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2, 2), (1, 2, 2)))  # four weights are 16 bytes

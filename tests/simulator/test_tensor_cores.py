@@ -5,7 +5,7 @@
 
 import numpy as np
 import pytest
-from grid import TENSOR_GRID, TMA_GRID, WARPGROUP_GRID, some
+from grid import HALO_GRID, TENSOR_GRID, TMA_GRID, WARPGROUP_GRID, some
 from helpers import case, operands, oracle, random_array, why_not
 from numba import cuda
 
@@ -42,6 +42,11 @@ def test_instructions_of_warpgroups(case):
 @some(TMA_GRID, 2)
 def test_tiles_that_are_asked_for(case):
     check("tma_gemm", "float16", "ieee", case)
+
+
+@some(HALO_GRID, 4)
+def test_pixels_with_their_halo(case):
+    check("halo_gemm", "float16", "ieee", case)
 
 
 @pytest.mark.parametrize("change", [np.flip, lambda a: np.repeat(a, 2, axis=-1)[..., ::2], lambda a: a[:1].repeat(2, 0)])

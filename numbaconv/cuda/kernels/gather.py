@@ -22,9 +22,9 @@ __all__ = ["gather"]
 def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     """Return how many rows of A a thread brings, and the functions that begin a tile and bring its next step.
 
-    What a thread knows of its rows of A is in four arrays: ``first``, the address of an image; ``origin``, the first coordinates
-    that a pixel reads; ``at``, the address of what it reads with the tap, or the image's, made negative, if that is padding; and
-    ``now``: the position among all parts, the part of the tap, and the tap. Of B it knows the address of its first row.
+    What a thread knows of its rows of A is its state, four arrays: ``first``, the address of an image; ``origin``, the first
+    coordinates that a pixel reads; ``at``, the address of what it reads with the tap, or the image's, made negative, if that is
+    padding; and ``now``: the position among all parts, the part of the tap, and the tap. Of B it knows its first row's address.
     """
     assert BM * ROW_PARTS % threads == BN * ROW_PARTS % threads == 0, "every thread brings as much"
     loads_a, loads_b, rows = BM * ROW_PARTS // threads, BN * ROW_PARTS // threads, threads // ROW_PARTS
@@ -32,8 +32,9 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
     read = inside if mode == ZEROS else source
 
     @inlined
-    def look(first, origin, at, now, strides, g):
+    def look(state, strides, g):
         """at[i] = the address of the first channel that row i reads with the tap, or the image's, made negative."""
+        first, origin, at, now = state
         for i in range(loads_a):
             z = read(int32(origin[i, 0] + now[2] * g.dilation_d), int32(g.size_d), mode)
             y = read(int32(origin[i, 1] + now[3] * g.dilation_h), int32(g.size_h), mode)
@@ -43,8 +44,9 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
                 at[i] = first[i] | NOWHERE
 
     @inlined
-    def begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, step, total, thread, strides, g):
-        """Return the address of the thread's first row of B."""
+    def begin_tile(arrays, state, tile, pixels, total, thread, strides, g):
+        """Begin a tile ``(m0, o0, group, step)``; return the address of the thread's first row of B."""
+        (input, weight), (first, origin, _, now), (m0, o0, group, step) = arrays, state, tile
         parts = max(1, -(-g.channels // many))
         for i in range(loads_a):
             n, d, h, w = pixel_32(min(m0 + thread // ROW_PARTS + i * rows, pixels - 1), g)
@@ -56,11 +58,12 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
         tap, now[1] = split_32(now[0], parts)
         line, now[4] = split_32(tap, g.kernel_w)
         now[2], now[3] = split_32(line, g.kernel_h)
-        look(first, origin, at, now, strides, g)
+        look(state, strides, g)
         return ptx.address_of(weight) + (int64(group) * g.outs + o0 + thread // ROW_PARTS) * total * PART
 
     @inlined
-    def next_step(first, origin, at, now, strides, g):
+    def next_step(state, strides, g):
+        _, _, _, now = state
         parts = int32(max(1, -(-g.channels // many)))
         now[0] += ROW_PARTS
         now[1] += ROW_PARTS
@@ -74,11 +77,12 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
                     if now[3] == g.kernel_h:
                         now[3] = 0
                         now[2] += 1
-            look(first, origin, at, now, strides, g)
+            look(state, strides, g)
 
     @inlined
-    def bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, strides, g):
-        """Copy the step, A's and B's rows to two places in shared memory, and go on to the next. No bytes, no read."""
+    def bring(to_a, weights, state, o0, total, thread, strides, g):
+        """Copy the step, A's rows to a place in shared memory and B's after them, and go on to the next. No bytes, no read."""
+        to_b, (_, _, at, now) = ptx.moved(to_a, BM * ROW_PARTS * PART), state
         row, part = thread // ROW_PARTS, thread % ROW_PARTS
         size = int32(min(int32(PART), int32((g.channels - now[1] * many) * itemsize)) if now[0] < total else 0)
         offset = int64(now[1] * PART)
@@ -89,6 +93,6 @@ def gather(itemsize, threads, BM, BN, ROW_PARTS, place, mode):
         for i in range(loads_b):
             count = uint32(size if int32(o0 + row + i * rows) < int32(g.outs) else 0)
             ptx.copy_async_16(ptx.moved(to_b, place(row + i * rows, part)), weights + offset + i * step, count)
-        next_step(first, origin, at, now, strides, g)
+        next_step(state, strides, g)
 
     return loads_a, begin_tile, bring

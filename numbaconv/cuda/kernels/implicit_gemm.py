@@ -148,7 +148,7 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
 
         tile_row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
         m0, o0 = int32(tile_row * BM), int32(column * BN)
-        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        find_rows((outputs, residuals), (m0, group, split), pixels, thread, s, g)
         find_pixels((images, corners, listing), m0, pixels, group, thread, s, g)
         for i in range(MR):
             for j in range(NR):

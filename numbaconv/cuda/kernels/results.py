@@ -38,8 +38,12 @@ def rows_of(BM, threads):
     """Return the function that finds the places of a tile's rows, in two tables."""
 
     @inlined
-    def find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g):
-        """outputs[r], residuals[r] = where the first channel of pixel m0 + r lies, or NOWHERE; of the part `split` of sums."""
+    def find_rows(places, tile, pixels, thread, s, g):
+        """outputs[r], residuals[r] = where the first channel of pixel m0 + r lies, or NOWHERE, for a tile ``(m0, group, split)``.
+
+        `split` is the part of the sums.
+        """
+        (outputs, residuals), (m0, group, split) = places, tile
         for r in range(thread, BM, threads):
             outputs[r] = NOWHERE
             if m0 + r < pixels:

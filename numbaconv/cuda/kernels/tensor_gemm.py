@@ -113,8 +113,9 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
 
         tile_row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
         m0, o0 = int32(tile_row * BM), int32(column * BN)
-        weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
-        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        state = first, origin, at, now
+        weights = begin_tile((input, weight), state, (m0, o0, group, begin), pixels, total, thread, s.input, g)
+        find_rows((outputs, residuals), (m0, group, split), pixels, thread, s, g)
         for i in range(MF):
             for j in range(NF):
                 for k in range(4):
@@ -126,8 +127,7 @@ def tensor_gemm(kind, warps_m, warps_n, MF, NF, mode, form, activation=None):
                 cuda.syncthreads()
             if step + STAGES - 1 < end:
                 to_a = ptx.moved(base, uint32(step + STAGES - 1) % uint32(STAGES) * uint32(stage))
-                to_b = ptx.moved(to_a, BM * ROW_BYTES)
-                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+                bring(to_a, weights, state, o0, total, thread, s.input, g)
             ptx.commit()
             if step >= begin:
                 at_stage = ptx.moved(base, uint32(step) % uint32(STAGES) * uint32(stage))

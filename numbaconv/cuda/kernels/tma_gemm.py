@@ -114,7 +114,7 @@ def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
             n, d, h, w = pixel_32(m0, g)
             y, x = h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
             chunk, tap, i, j = channel_and_tap(begin, chunks, g)
-            find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+            find_rows((outputs, residuals), (m0, group, split), pixels, thread, s, g)
 
             for step in range(begin, min(begin + ahead, end)):
                 if thread == 0:

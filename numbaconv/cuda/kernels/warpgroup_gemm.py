@@ -47,14 +47,14 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
 
         row, column, group, split, begin, end = tile_of(cuda.blockIdx.x, tiles_m, tiles_n, steps, g)
         m0, o0 = int32(row * BM), int32(column * N)
-        weights = begin_tile(input, weight, first, origin, at, now, m0, o0, pixels, group, begin, total, thread, s.input, g)
-        find_rows(outputs, residuals, m0, pixels, group, split, thread, s, g)
+        state = first, origin, at, now
+        weights = begin_tile((input, weight), state, (m0, o0, group, begin), pixels, total, thread, s.input, g)
+        find_rows((outputs, residuals), (m0, group, split), pixels, thread, s, g)
 
         for step in range(begin, int32(begin + ahead)):
             if step < end:
                 to_a = ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage))
-                to_b = ptx.moved(to_a, BM * warpgroup.ROW)
-                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+                bring(to_a, weights, state, o0, total, thread, s.input, g)
             ptx.commit()
         sums, step = zeros(), begin
         while True:  # at least once: sums that may be zeros after the loop would make products wait for each other
@@ -64,8 +64,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
             sums = multiply(sums, ptx.moved(base, uint32(step) % uint32(stages) * uint32(stage)))
             if step + ahead < end:
                 to_a = ptx.moved(base, uint32(step + ahead) % uint32(stages) * uint32(stage))
-                to_b = ptx.moved(to_a, BM * warpgroup.ROW)
-                bring(to_a, to_b, weights, first, origin, at, now, o0, total, thread, s.input, g)
+                bring(to_a, weights, state, o0, total, thread, s.input, g)
             ptx.commit()
             wait_for_products()
             step = int32(step + 1)

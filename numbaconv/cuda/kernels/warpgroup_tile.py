@@ -9,7 +9,7 @@ from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.results import rows_of, storing
 from numbaconv.cuda.storing import CHANNELS
 
-__all__ = ["aligned", "bytes_of_sums", "warpgroup_tile"]
+__all__ = ["aligned", "bytes_of_sums", "pitch_of_sums", "warpgroup_tile"]
 
 further, K = warpgroup.further, warpgroup.BYTES_OF_K
 
@@ -29,6 +29,11 @@ def _lines(rows, N, form):
     return (rows, N + 8) if form.along == CHANNELS else (N, rows + 4)
 
 
+def pitch_of_sums(warpgroups, N, form):
+    """The floats from one line of sums to the next."""
+    return _lines(warpgroup.M * warpgroups, N, form)[1]
+
+
 def bytes_of_sums(warpgroups, N, form):
     """Shared memory that the sums take on their way."""
     lines, pitch = _lines(warpgroup.M * warpgroups, N, form)
@@ -43,7 +48,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
     those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory.
     """
     BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
-    _, pitch = _lines(BM, N, form)
+    pitch = pitch_of_sums(warpgroups, N, form)
     product = warpgroup.products(kind, N)
     add, hold = product.add, product.hold
     to_shared, row_step = (product.store_rows, pitch * 4) if form.along == CHANNELS else (product.store_columns, 4)
