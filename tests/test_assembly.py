@@ -82,7 +82,7 @@ def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, reading, many,
     from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 
     args, compute = example(dtype, packed=True)
-    kernel = implicit_gemm(from_dtype(compute), *tile, ZEROS, last, asynchronous, reading, form(last, many))
+    kernel = implicit_gemm(from_dtype(compute), tile, ZEROS, last, asynchronous, reading, form(last, many))
     ptx, registers, shared = check_assembly(kernel, args, cc)
     most, bytes_of_block = GEMM_RESOURCES[dtype, tile, last, asynchronous, reading, many]
     assert registers <= most
@@ -206,6 +206,8 @@ HALO_RESOURCES = {
 
 @pytest.mark.parametrize(("tile", "kind"), HALO_RESOURCES)
 def test_halo_gemm_assembles(tile, kind):
+    from numbaconv.cuda.halo_gemm import Tile, bytes_of_sums
+    from numbaconv.cuda.kernels import warpgroup_tile
     from numbaconv.cuda.kernels.halo_gemm import halo_gemm
 
     args, _ = example("float32" if kind == "tf32" else "float16")
@@ -215,6 +217,7 @@ def test_halo_gemm_assembles(tile, kind):
     assert shared == bytes_of_block <= 227 * 1024
     assert ptx.count("wgmma.mma_async") == 4
     assert not re.search(r"(div|rem)\.[su]64", ptx)
+    assert max(warpgroup_tile.bytes_of_sums(1, tile[1], form(last, 1)) for last in (False, True)) == bytes_of_sums(Tile(*tile))
 
 
 def test_tables_of_tiles_are_those_that_are_chosen_from():
@@ -341,73 +344,3 @@ def test_activations_assemble(activation):
     ptx, registers, _ = check_assembly(tiled(float32, SCALARS[activation]), args, (8, 0))
     assert ptx != plain
     assert registers * 128 <= 65536
-
-
-def copy_kernel(make, of, to, axes, many, *numbers):
-    """A kernel that copies between dtypes, with arguments; it conjugates complex numbers."""
-    from numba import from_dtype
-
-    from numbaconv.cuda.kernels.copy import Layout
-
-    ones, read = (1,) * axes, np.dtype({"bfloat16": "float32", "bool": "uint8"}.get(of, of))
-    kernel = make(from_dtype(read), many, conjugate=read.kind == "c", boolean=to == "bool")
-    return kernel, (np.zeros(ones, to), np.zeros(ones, of), Layout(ones, ones, ones), *numbers)
-
-
-# Of the plain copy: registers a thread at most, by dtypes, axes, and neighbours moved at once.
-COPY_REGISTERS = {
-    ("uint8", "uint8", 2, 16): 72,
-    ("uint16", "uint16", 2, 8): 80,
-    ("uint32", "uint32", 2, 4): 56,
-    ("uint32", "uint32", 3, 1): 48,
-    ("uint32", "uint32", 6, 1): 48,
-    ("float32", "bfloat16", 2, 4): 56,
-    ("float32", "float16", 3, 4): 56,
-    ("float16", "float32", 2, 4): 56,
-    ("bfloat16", "float32", 3, 1): 48,
-    ("float64", "bfloat16", 6, 1): 48,
-    ("int32", "bool", 2, 4): 56,
-    ("complex64", "complex64", 3, 1): 56,
-    ("complex128", "complex128", 6, 1): 64,
-}
-
-
-@pytest.mark.parametrize(("of", "to", "axes", "many"), COPY_REGISTERS)
-def test_copies_assemble(of, to, axes, many):
-    from numbaconv.cuda.kernels.copy import copy
-
-    ptx, registers, shared = check_assembly(*copy_kernel(copy, of, to, axes, many, 1), (9, 0))
-    assert registers <= COPY_REGISTERS[of, to, axes, many]
-    assert shared == 0
-    assert bool(re.search(r"ld\.global\.v\d", ptx)) == bool(re.search(r"st\.global\.v\d", ptx)) == (many > 1)
-    last_load, first_store = ptx.rindex("ld.global"), ptx.index("st.global")
-    assert last_load < first_store, "all loads are under way before the first is stored"
-    assert not re.search(r"\bdiv\.[us]64", ptx)
-
-
-# Of the transposing one: registers, and bytes of shared memory. A multiprocessor holds five blocks of 256 threads with 48.
-TRANSPOSE_RESOURCES = {
-    ((7, 5), "uint32", "uint32", 3, 2): (64, 9216),
-    ((9, 0), "uint32", "uint32", 3, 2): (48, 9216),
-    ((9, 0), "uint32", "uint32", 6, 1): (48, 9216),
-    ((9, 0), "uint16", "uint16", 3, 2): (48, 4608),
-    ((9, 0), "float32", "bfloat16", 3, 2): (48, 9216),
-    ((9, 0), "float32", "float16", 3, 2): (48, 9216),
-    ((9, 0), "bfloat16", "float32", 3, 2): (56, 9216),
-    ((9, 0), "int32", "bool", 3, 2): (48, 9216),
-    ((9, 0), "uint64", "uint64", 3, 2): (64, 18432),
-    ((9, 0), "complex128", "complex128", 4, 1): (80, 36864),
-}
-
-
-@pytest.mark.parametrize(("cc", "of", "to", "axes", "many"), TRANSPOSE_RESOURCES)
-def test_transposing_copies_assemble(of, to, axes, many, cc):
-    from numbaconv.cuda.kernels.transpose import transpose
-
-    ptx, registers, shared = check_assembly(*copy_kernel(transpose, of, to, axes, many, 5, 1), cc)
-    most, bytes_of_block = TRANSPOSE_RESOURCES[cc, of, to, axes, many]
-    assert registers <= most
-    assert shared == bytes_of_block
-    assert ptx.count("bar.sync") == 2
-    assert ptx.rindex("ld.global") < ptx.index("st.shared"), "all loads are under way before the first is stored"
-    assert bool(re.search(r"st\.global\.v2", ptx)) == (many > 1)

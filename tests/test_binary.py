@@ -92,7 +92,7 @@ from numbaconv.cuda.kernels.implicit_gemm import implicit_gemm
 from numbaconv.cuda.reading import Reading
 from numbaconv.cuda.kernels.winograd import output_transform
 from numbaconv.cuda.storing import PIXELS, Form
-gemm = implicit_gemm(float32, 8, 8, 16, 0, False, True, Reading(1, False), Form(PIXELS, 4))
+gemm = implicit_gemm(float32, (8, 8, 16), 0, False, True, Reading(1, False), Form(PIXELS, 4))
 made = direct(float32), direct(float32, relu), gemm, output_transform(4, True, relu)
 print(*[function.origin for function in made], sep="\\n")
 """

@@ -1,5 +1,7 @@
 """What is chosen for a GPU, without one: algorithms by their costs, and how arrays are copied."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -163,3 +165,20 @@ def test_tiles_of_many_pixels_are_for_those_who_have_the_registers(capability, l
     implicit_gemm.cut.cache_clear()
     assert implicit_gemm.cut(spec).tile.wide == wide
     implicit_gemm.cut.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("empty", ["batch", "outs", "channels", "lines"])
+def test_every_algorithm_says_what_it_thinks_of_problems_without_elements(empty, dtype, monkeypatch):
+    from numba import cuda
+
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    monkeypatch.setattr(cuda, "get_current_device", lambda: SimpleNamespace(compute_capability=(9, 0)))
+    batch, outs, channels, lines = (0 if name == empty else 8 for name in ("batch", "outs", "channels", "lines"))
+    shapes = (batch, channels, lines, 9), (outs, channels, 3, 3)
+    spec, _ = normalise(2, *(ArraySpec(shape, np.dtype(dtype)) for shape in shapes), None, None, ConvOptions(padding=2))
+    costs = {one.name: one.cost(spec) for one in ALGORITHMS if one.why_not(spec) is None}
+    assert "direct" in costs
+    assert all(seconds >= 0 for seconds in costs.values())

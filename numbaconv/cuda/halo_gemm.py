@@ -21,7 +21,7 @@ from numbaconv.cuda.tensor_operands import FINISHING
 from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS
 from numbaconv.spec import ConvSpec
 
-__all__ = ["HALO_GEMM", "TILES", "Cut", "Tile", "cut", "gemm_seconds", "shared_bytes"]
+__all__ = ["HALO_GEMM", "TILES", "Cut", "Tile", "bytes_of_sums", "cut", "gemm_seconds", "shared_bytes"]
 
 
 class Tile(NamedTuple):
@@ -33,7 +33,7 @@ class Tile(NamedTuple):
 
 TILES = (Tile(4, 64), Tile(2, 64), Tile(4, 32), Tile(2, 32))
 EFFICIENCY = 0.85  # as that of tma_gemm: a guess, not measured
-READING = 128 * 1.75e9  # bytes of shared memory that a multiprocessor reads in a second
+READING = 128 * 1.75e9  # bytes of shared memory that a multiprocessor reads in a second, by its data sheet
 
 
 def padded_size(spec: ConvSpec) -> tuple[int, int]:
@@ -53,11 +53,15 @@ def chunks(spec: ConvSpec) -> int:
     return -(-spec.weight_shape[2] * tensor_operands.operand_dtype(spec).itemsize // ROW_BYTES)
 
 
+def bytes_of_sums(tile: Tile) -> int:
+    """What a warpgroup's sums take on their way, along channels or along pixels."""
+    return 4 * max(ROWS * (tile.N + 8), tile.N * (ROWS + 4))
+
+
 def shared_bytes(spec: ConvSpec, tile: Tile) -> int:
     """What a block keeps: a warpgroup's sums on their way, the weights, the pixels of two tiles, and room to begin at 1024."""
     weights = chunks(spec) * math.prod(spec.kernel_size) * tile.N * ROW_BYTES
-    sums = 4 * max(ROWS * (tile.N + 8), tile.N * (ROWS + 4))
-    return -(-sums // 1024) * 1024 + weights + 2 * rows(spec, tile) * ROW_BYTES + 1024
+    return -(-bytes_of_sums(tile) // 1024) * 1024 + weights + 2 * rows(spec, tile) * ROW_BYTES + 1024
 
 
 def columns(spec: ConvSpec, tile: Tile) -> int:
@@ -70,10 +74,14 @@ def tiles(spec: ConvSpec, tile: Tile) -> int:
     return -(-spec.batch * math.prod(padded_size(spec)) // (ROWS * tile.warpgroups))
 
 
+def in_turns(spec: ConvSpec, tile: Tile) -> int:
+    """How many blocks take the tiles of N output channels in turns."""
+    return max(1, min(tiles(spec, tile), HALO_BLOCKS // max(1, columns(spec, tile))))
+
+
 def blocks(spec: ConvSpec, tile: Tile) -> int:
-    """How many blocks there are: for each N output channels as many as take tiles in turns."""
-    each = min(tiles(spec, tile), max(1, HALO_BLOCKS // columns(spec, tile)))
-    return columns(spec, tile) * each
+    """How many blocks there are, for all output channels."""
+    return columns(spec, tile) * in_turns(spec, tile)
 
 
 def gemm_seconds(spec: ConvSpec, tile: Tile) -> float:
@@ -88,10 +96,9 @@ def gemm_seconds(spec: ConvSpec, tile: Tile) -> float:
     reading = tile.warpgroups * (ROWS + tile.N) * ROW_BYTES / READING
     turn = many * (taps * max(multiplying, reading) + ROUND_TRIP / 2) + positions * tile.N * FINISHING
     weights = columns(spec, tile) * many * taps * tile.N * ROW_BYTES
-    each = blocks(spec, tile) // columns(spec, tile)
-    turns = -(-tiles(spec, tile) // each) * -(-columns(spec, tile) // HALO_BLOCKS)
+    each = in_turns(spec, tile)
     read = tiles(spec, tile) * columns(spec, tile) * many * rows(spec, tile) * ROW_BYTES + each * weights
-    working = 2 * ROUND_TRIP + turns * turn
+    working = 2 * ROUND_TRIP + -(-tiles(spec, tile) // each) * turn
     return LATENCY + max(working, read / L2_BANDWIDTH, spec.bytes_moved / BANDWIDTH)
 
 
@@ -108,12 +115,9 @@ def cut(spec: ConvSpec) -> Cut:
 
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for what ``warpgroup_gemm`` does not take, strides, single taps, and weights beyond the shared memory."""
-    reason = tensor_operands.why_not(spec, (9, 0)) or warpgroup_gemm.why_not_here()
+    reason = warpgroup_gemm.why_not_images(spec)
     if reason is not None:
         return reason
-    depths = spec.input_size[0], spec.kernel_size[0], spec.output_size[0]
-    if depths != (1, 1, 1):
-        return f"it takes images; input, kernel and output have depths {depths}"
     if spec.stride != (1, 1, 1) or spec.kernel_size == (1, 1, 1) or not spec.weight_shape[2]:
         return f"it takes kernels of several taps with stride 1, not of {spec.kernel_size[1:]} with stride {spec.stride[1:]}"
     tile = cut(spec).tile

@@ -119,7 +119,7 @@ def prepare(spec: ConvSpec) -> Runner:
             asynchronous = plain and capability() >= (8, 0)
             reading = reading_of(spec, ops.input, asynchronous)
             how = MODES[spec.padding_mode], spec.channels_last, asynchronous, reading, form, activation
-            return implicit_gemm(compute, *tile, *how)
+            return implicit_gemm(compute, tile, *how)
 
         convolve_split(make, spec, ops, blocks(spec, tile), THREADS_OF_GEMM, splits)
 

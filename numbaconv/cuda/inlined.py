@@ -18,8 +18,8 @@ __all__ = ["inlined"]
 def inlined(function: Callable) -> Any:
     """Make a device function of one in Python, which LLVM puts wherever it is called.
 
-    With ``inline="always"`` Numba itself would do that, and copy and type it anew at each place: kernels took half as long again
-    to compile, or two and a half times as long.
+    With ``inline="always"`` Numba itself would do that, and copy and type it anew at each place: of four kernels that were timed
+    each took 1.2 to 2.7 times as long to compile.
     """
     how = {} if simulated() else {"forceinline": True}  # the simulator knows no such option
     return cuda.jit(device=True, **how)(function)

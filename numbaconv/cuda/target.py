@@ -25,7 +25,7 @@ __all__ = [
 # memory for something to having it. They rank the kernels of this backend, no more.
 RATE = 6.7e13
 BANDWIDTH = 4.3e12
-L2_BANDWIDTH = 7e12  # what published products of large matrices, by tiles of 128 x 256 each on its own, read at least
+L2_BANDWIDTH = 7e12  # bytes that all multiprocessors read of the L2 cache in a second: a guess, not measured
 LATENCY = 3e-6
 ROUND_TRIP = 5e-7
 MULTIPROCESSORS = 132

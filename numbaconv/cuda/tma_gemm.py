@@ -58,12 +58,9 @@ def cut(spec: ConvSpec) -> Cut:
 
 def why_not(spec: ConvSpec) -> str | None:
     """Say so for what ``warpgroup_gemm`` does not take, and for what a tensor map cannot describe."""
-    reason = tensor_operands.why_not(spec, (9, 0)) or warpgroup_gemm.why_not_here()
+    reason = warpgroup_gemm.why_not_images(spec)
     if reason is not None:
         return reason
-    depths = spec.input_size[0], spec.kernel_size[0], spec.output_size[0]
-    if depths != (1, 1, 1):
-        return f"it takes images; input, kernel and output have depths {depths}"
     if spec.groups != 1 or spec.padding_mode != "zeros" or not spec.weight_shape[2]:
         return f'it takes one group of channels, padded with zeros, not {spec.groups} padded with "{spec.padding_mode}"'
     corners = *lower_corner(spec), *upper_corner(spec)

@@ -18,7 +18,7 @@ from numbaconv.spec import ConvSpec
 
 __all__ = [
     "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "blocks", "cut", "gemm_seconds", "resident",
-    "why_not_here",
+    "why_not_images",
 ]  # fmt: skip
 
 ROWS, THREADS, ROW_BYTES = 64, 128, 128  # pixels and threads of a warpgroup; bytes of channels of a step
@@ -69,6 +69,13 @@ def why_not_here() -> str | None:
     if capability()[0] != 9:
         return "the GPU's compute capability is {}.{}, and these instructions exist on 9.0 only".format(*capability())
     return None
+
+
+def why_not_images(spec: ConvSpec) -> str | None:
+    """Say so for what these instructions cannot take, and for problems that are not of images."""
+    depths = spec.input_size[0], spec.kernel_size[0], spec.output_size[0]
+    here = tensor_operands.why_not(spec, (9, 0)) or why_not_here()
+    return here or (None if depths == (1, 1, 1) else f"it takes images; input, kernel and output have depths {depths}")
 
 
 def why_not(spec: ConvSpec) -> str | None:

@@ -118,6 +118,19 @@ def test_several_warps_and_warpgroups(monkeypatch, algorithm, tile):
     np.testing.assert_allclose(result, exact, rtol=2.0**-11, atol=1e-4)
 
 
+def test_what_keeps_pixels_from_staying_with_their_halo(monkeypatch):
+    def reason(x, w, **options):
+        return why_not(operands(case(x, w), "float16"), {"backend": "cuda", "algorithm": "halo_gemm", **options})
+
+    assert reason((1, 8, 9, 9), (8, 8, 3, 3)) is None
+    assert "with stride (2, 1)" in reason((1, 8, 9, 9), (8, 8, 3, 3), stride=(2, 1))
+    assert "several taps" in reason((1, 8, 9, 9), (8, 8, 1, 1))
+    assert "bytes of a block's" in reason((1, 1024, 9, 9), (8, 1024, 3, 3))
+    assert "5 blocks, too few for 6 times 16 output channels" in reason((1, 8, 9, 9), (96, 8, 3, 3))
+    volume = operands(case((1, 2, 3, 4, 5), (2, 2, 2, 2, 2)), "float16")
+    assert "depths (3, 2, 2)" in why_not(volume, {"backend": "cuda", "algorithm": "halo_gemm"})
+
+
 def test_what_tensor_cores_do_not_take():
     for dtype, words in (("float32", 'float32 times float32 with "ieee"'), ("float64", "float64"), ("int8", "int8")):
         arrays = operands(case((1, 2, 3, 4), (3, 2, 2, 2)), dtype)

@@ -28,13 +28,13 @@ NONE = -(2**30)  # channels that are left of an output channel which there is no
 
 
 @factory
-def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, reading, form, activation=None):
-    """Return the kernel that sums MR x NR products a thread in type `compute`, and applies a scalar function to the results.
+def implicit_gemm(compute, tile, mode, channels_last, asynchronous, reading, form, activation=None):
+    """Return the kernel that sums products in type `compute`, in tiles ``(MR, NR, wide)``, and applies a scalar function.
 
-    Of a block's threads `wide` lie along output channels. With `asynchronous` numbers are copied as they are, so input and weight
-    have to be of the type, of 4 or 8 bytes.
+    A thread has MR x NR sums, and of a block's threads `wide` lie along output channels. With `asynchronous` numbers are copied
+    as they are, so input and weight have to be of the type, of 4 or 8 bytes.
     """
-    threads, itemsize = THREADS_OF_GEMM, compute.bitwidth // 8
+    (MR, NR, wide), threads, itemsize = tile, THREADS_OF_GEMM, compute.bitwidth // 8
     high = threads // wide
     BM, BN = high * MR, wide * NR
     pitch = BM + SUB if channels_last else BM  # so that the KC channels of a pixel go to different banks
@@ -63,7 +63,7 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
     wait = ptx.wait_for_all_but(stages - 2)
 
     @inlined
-    def lane(thread):
+    def seat(thread):
         """Where a thread is along pixels and along channels; a warp is DOWN by ACROSS threads, which read few vectors."""
         warp, n = thread // (DOWN * ACROSS), thread % (DOWN * ACROSS)
         warps = wide // ACROSS
@@ -131,7 +131,7 @@ def implicit_gemm(compute, MR, NR, wide, mode, channels_last, asynchronous, read
         sums = cuda.local.array((MR, NR), compute)
         at, note = cuda.local.array(addresses, int64), cuda.local.array(addresses, int32)
         thread = cuda.threadIdx.x
-        ty, tx = lane(thread)
+        ty, tx = seat(thread)
         pixels = int32(g.batch * g.out_d * g.out_h * g.out_w)
         tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + BN - 1) // BN)
         taps, channels = int32(g.kernel_d * g.kernel_h * g.kernel_w), int32(g.channels)
