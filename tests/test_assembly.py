@@ -168,20 +168,25 @@ def test_warpgroup_gemm_assembles(tile, kind):
 
 
 TMA_RESOURCES = {
-    ((3, 256, 3), "bf16"): (160, 206872),
-    ((3, 128, 4), "f16"): (96, 167968),
-    ((2, 256, 4), "bf16"): (160, 199712),
-    ((2, 256, 4), "tf32"): (160, 199712),
-    ((2, 128, 3), "f16"): (96, 101400),
-    ((2, 64, 4), "bf16"): (64, 101408),
-    ((1, 128, 4), "tf32"): (96, 100384),
-    ((1, 64, 4), "f16"): (64, 67616),
+    ((3, 128, 4, 1, 1), "f16"): (128, 168008),
+    ((3, 128, 4, 2, 1), "bf16"): (128, 168008),
+    ((3, 128, 4, 1, 2), "tf32"): (128, 168008),
+    ((2, 256, 4, 1, 1), "bf16"): (168, 199752),
+    ((2, 256, 4, 2, 1), "tf32"): (168, 199752),
+    ((2, 256, 4, 1, 2), "f16"): (168, 199752),
+    ((2, 128, 3, 1, 1), "f16"): (112, 101432),
+    ((2, 128, 3, 2, 1), "bf16"): (112, 101432),
+    ((2, 128, 3, 1, 2), "f16"): (112, 101432),
+    ((2, 128, 3, 2, 2), "tf32"): (112, 101432),
+    ((2, 64, 4, 1, 1), "bf16"): (72, 101448),
+    ((1, 128, 4, 1, 1), "tf32"): (128, 100424),
+    ((1, 64, 4, 1, 1), "f16"): (72, 67656),
 }
 
 
 @pytest.mark.parametrize(("tile", "kind"), TMA_RESOURCES)
 def test_tma_gemm_assembles(tile, kind):
-    from numbaconv.cuda.kernels.tma_gemm import tma_gemm
+    from numbaconv.cuda.kernels.tma_gemm import ASKING, tma_gemm
     from numbaconv.cuda.tensor_map import TensorMap
 
     args, _ = example("float32" if kind == "tf32" else "float16")
@@ -189,10 +194,15 @@ def test_tma_gemm_assembles(tile, kind):
     args = *args, maps, TensorMap(maps, None), TensorMap(maps, None)
     ptx, registers, shared = check_assembly(tma_gemm(kind, *tile, whole(kind, args)), args, (9, 0, "a"))
     most, bytes_of_block = TMA_RESOURCES[tile, kind]
+    *_, down, across = tile
     assert registers <= most
+    assert registers * (tile[0] * 128 + ASKING) <= 65536
     assert shared == bytes_of_block <= 227 * 1024
-    assert ptx.count("wgmma.mma_async") == 4
-    assert ptx.count("cp.async.bulk.tensor.4d") == ptx.count("cp.async.bulk.tensor.3d") >= 2, "before the loop and in it"
+    assert ptx.count("wgmma.mma_async") % 4 == 0
+    for rank, several in (("4d", across > 1), ("3d", down > 1)):
+        loads = re.findall(rf"cp\.async\.bulk\.tensor\.{rank}\S*", ptx)
+        assert {load.endswith(".multicast::cluster") for load in loads} == {several}
+    assert (f".reqnctapercluster {down * across}, 1, 1" in ptx) == (down * across > 1)
     assert not re.search(r"(div|rem)\.[su]64", ptx)
 
 

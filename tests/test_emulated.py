@@ -37,6 +37,10 @@ HALO = [
     case((2, 19, 21, 8), (36, 8, 1, 5), layout="NHWC", padding=((0, 0), (2, 1)), residual=True),
     case((1, 130, 7, 9), (8, 130, 1, 2)),  # three chunks
 ]
+SEVERAL = [  # tiles for a block, of fewer steps than there are stages, and of more
+    case((3, 40, 11, 12), (130, 40, 1, 2), bias=True),
+    case((2, 8, 17, 9), (70, 8, 3, 3), residual=True),
+]
 WRAPPED = [case((1, 6, 11, 12), (4, 3, 3, 2), groups=2, stride=(2, 1), padding=2, padding_mode="circular")]
 WINOGRAD = [
     case((2, 16, 12, 13), (24, 16, 3, 3), padding=1, bias=True),
@@ -93,10 +97,11 @@ def test_algorithms(capability, algorithm, dtype, precision, problems):
 
 # Tiles that none of these problems would get, and what they store: channels or pixels, as vectors or one by one.
 TILES = [
-    ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 16, 72), (264, 72, 3, 1), layout="NHWC", bias=True, residual=True)),
-    ("tma_gemm", "float16", (3, 256, 3), case((1, 15, 9, 16), (261, 16, 1, 1), layout="NHWC", bias=True)),
-    ("tma_gemm", "float16", (2, 128, 3), case((1, 72, 15, 16), (130, 72, 3, 1), bias=True, residual=True)),
-    ("tma_gemm", "bfloat16", (2, 256, 4), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
+    ("tma_gemm", "float16", (3, 128, 4, 2, 1), case((1, 15, 16, 72), (136, 72, 3, 1), layout="NHWC", bias=True, residual=True)),
+    ("tma_gemm", "float16", (3, 128, 4, 1, 1), case((1, 15, 9, 16), (133, 16, 1, 1), layout="NHWC", bias=True)),
+    ("tma_gemm", "float16", (2, 128, 3, 1, 2), case((1, 72, 15, 16), (130, 72, 3, 1), bias=True, residual=True)),
+    ("tma_gemm", "bfloat16", (2, 256, 4, 1, 1), case((2, 16, 7, 7), (264, 16, 3, 3), padding=1, residual=True)),
+    ("tma_gemm", "bfloat16", (2, 128, 3, 2, 2), case((3, 40, 15, 16), (140, 40, 3, 3), padding=1, stride=2, bias=True)),
     ("warpgroup_gemm", "float16", (2, 256, 4), case((1, 40, 12, 14), (264, 40, 1, 1), bias=True)),
     ("tensor_gemm", "float16", (2, 4, 4, 4), case((1, 12, 13, 40), (136, 40, 1, 1), layout="NHWC", residual=True)),
     ("halo_gemm", "float16", (4, 64), case((2, 14, 15, 16), (70, 16, 3, 3), layout="NHWC", padding=1, bias=True, residual=True)),
@@ -116,6 +121,25 @@ def test_tiles(algorithm, dtype, tile, problem, monkeypatch):
     monkeypatch.setattr(module, "cut", lambda spec: module.Cut(module.Tile(*tile), 1))
     with emulated((9, 0)):
         assert check(algorithm, dtype, "ieee", problem)
+
+
+@pytest.mark.parametrize("tile", [(1, 64, 4, 1, 1), (2, 128, 3, 2, 1)])
+@pytest.mark.parametrize("splits", [1, 2])
+def test_blocks_that_take_several_tiles(tile, splits, monkeypatch):
+    """The stages and their barriers go round from tile to tile, in fewer steps than there are stages and in more."""
+    from numbaconv.cuda import tma_gemm
+    from numbaconv.cuda.kernels import tma_gemm as kernels
+
+    monkeypatch.setattr(tma_gemm, "cut", lambda spec: tma_gemm.Cut(tma_gemm.Tile(*tile), splits))
+    monkeypatch.setattr(kernels, "BLOCKS", 2)
+    kernels.tma_gemm.cache_clear()
+    try:
+        with emulated((9, 0)) as driver:
+            assert all(check("tma_gemm", "float16", "ieee", problem) for problem in SEVERAL)
+        grids = [shape[0] for name, shape in zip(driver.launched, driver.shapes, strict=True) if name == "tma_gemm_kernel"]
+        assert grids == [2, 2]
+    finally:
+        kernels.tma_gemm.cache_clear()
 
 
 @pytest.mark.parametrize("algorithm", ["implicit_gemm", "warpgroup_gemm"])
@@ -184,11 +208,11 @@ def test_the_benchmark_of_tiles_measures_the_tiles_that_it_names():
     arrays = operands(case((1, 8, 9, 9), (8, 8, 1, 1)), "float16")
     with emulated((9, 0)) as driver:
         x, w = (to_device(arrays)[name] for name in ("input", "weight"))
-        for variant in (variants["tma_gemm 3x128x4"], Variant("tma_gemm")):
+        for variant in (variants["tma_gemm 3x128x4x1x1"], Variant("tma_gemm")):
             with variant.only():
                 nc.conv2d(x, w, algorithm="tma_gemm")
     threads = [shape[3] for name, shape in zip(driver.launched, driver.shapes, strict=True) if name == "tma_gemm_kernel"]
-    assert threads == [3 * 128, 128]
+    assert threads == [3 * 128 + 32, 128 + 32]
 
 
 # ---------------------------------------------------------------- kernels that are wrong
@@ -204,7 +228,11 @@ WRONG = [
     ("warpgroup_gemm", "float16", "cuda.syncthreads()", "pass", "a race|on its way|has been written"),
     ("halo_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
     ("halo_gemm", "float16", "wait_for_products()", "pass", "a product still reads"),
-    ("tma_gemm", "float16", "cuda.syncthreads()", "pass", "nobody has made ready|a barrier is asked that another"),
+    ("tma_gemm", "float16", "cluster.meet()", "pass", "nobody has made ready|a barrier is asked that another"),
+    ("tma_gemm", "float16", "wait_for_products()", "pass", "shared memory in use"),
+    ("tma_gemm", "float16", "if stored > uint32(0):", "if stored > uint32(9):", "is on its way to"),
+    ("tma_gemm", "float16", "warpgroup.publish()", "pass", "without a fence"),
+    ("tma_gemm", "float16", "uint32(uint32(above) << column)", "uint32(1)", "does not end"),
 ]
 
 
@@ -216,8 +244,11 @@ def test_wrong_kernels_are_found(algorithm, dtype, old, new, fault, monkeypatch)
     wrong = ModuleType("wrong")
     exec(compile(source.replace(old, new), "wrong", "exec"), wrong.__dict__)
     monkeypatch.setattr(right, algorithm, getattr(wrong, algorithm))
-    if algorithm == "implicit_gemm":  # a tile that is stored in several pieces
-        module = import_module("numbaconv.cuda.implicit_gemm")
-        monkeypatch.setattr(module, "cut", lambda spec: module.Cut(module.TILES[0], 1))
+    tiles = {"implicit_gemm": (8, 8, 16), "tma_gemm": (2, 128, 3, 2, 1)}  # stored in several pieces; several in one block
+    wrong.__dict__["BLOCKS"] = 2
+    if algorithm in tiles:
+        module = import_module(f"numbaconv.cuda.{algorithm}")
+        monkeypatch.setattr(module, "cut", lambda spec: module.Cut(module.Tile(*tiles[algorithm]), 1))
+    monkeypatch.setattr("emulator.block.MOST_TURNS", 50_000)
     with emulated((9, 0)), pytest.raises((FaultError, AssertionError), match=fault):
-        print([check(algorithm, dtype, "ieee", problem) for problem in PLAIN + LAST + HALO[2:]])
+        print([check(algorithm, dtype, "ieee", problem) for problem in PLAIN + LAST + HALO[2:] + SEVERAL[:1]])

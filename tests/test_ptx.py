@@ -11,7 +11,7 @@ pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 
 from llvmlite import ir
 
-from numbaconv.cuda import mma, ptx
+from numbaconv.cuda import cluster, mma, ptx  # noqa: F401  (instructions)
 
 LANES = np.arange(32)
 every_instruction = pytest.mark.parametrize("one", ptx.INSTRUCTIONS, ids=lambda one: one.text.split()[0])

@@ -131,7 +131,7 @@ def test_kernels_get_the_maps_of_where_their_arrays_are_now(asked, monkeypatch):
     args, _ = example("float16")
     maps, moving = np.zeros(32, np.int64), imagined(args[0], 1)
     args = *args, maps, TensorMap(moving, PIXELS), TensorMap(args[1], Rows("f16", (24, 6, 40), (48, 288), 64, 64))
-    function = kernel("f16", 1, 64, 4, Form(CHANNELS, 1))
+    function = kernel("f16", 1, 64, 4, 1, 1, Form(CHANNELS, 1))
     text = ptx_of(function, launch.signature(args), (9, 0, "a"))
     declared = re.findall(r"\.param \.(\w+)", text)
     assert set(declared) == {"u64"}

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from numbaconv.files import check_owner, folder, replace_whole
 
-__all__ = ["Binary", "binary", "factory", "linker_options"]
+__all__ = ["Binary", "assembly", "binary", "factory", "linker_options"]
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -77,13 +77,26 @@ def binary(function: Callable, signature: Any, capability: tuple[int, int]) -> B
 def compiled(function: Callable, signature: Any, capability: tuple[int, int]) -> Binary:
     """Compile a kernel. Code for 9.0 has what exists there only."""
     from cuda.core import Linker, ObjectCode
-    from numba import cuda
 
     target = (*capability, "a") if capability == (9, 0) else capability
-    ptx, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
+    ptx = assembly(function, signature, target)
     [name] = re.findall(r"\.visible \.entry (\S+)\(", ptx)
     options = linker_options(function, target)
     return Binary(name, bytes(Linker(ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin").code))
+
+
+def assembly(function: Callable, signature: Any, target: tuple) -> str:
+    """Return a kernel's PTX. It may say in ``cluster`` of how many blocks its clusters are, which neighbour in the grid."""
+    from numba import cuda
+
+    ptx, _ = cuda.compile(function, signature, device=False, abi="numba", cc=target)
+    blocks = getattr(function, "cluster", 1)
+    if blocks == 1:
+        return str(ptx)
+    directive = f"\n.explicitcluster\n.reqnctapercluster {blocks}, 1, 1\n"
+    marked, entries = re.subn(r"(\.visible \.entry \S+\([^)]*\))", lambda found: found[1] + directive, str(ptx))
+    assert entries == 1, f"{entries} kernels in one's PTX"
+    return marked
 
 
 def linker_options(function: Callable, target: tuple, **more: Any) -> Any:

@@ -10,10 +10,11 @@ import numpy as np
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "ACROSS", "ALL_BLOCKS", "BANKS", "CIRCULAR", "DOWN", "HALO_BLOCKS", "HALO_BYTES", "KC", "LANES_OF_CHANNELS", "LIST",
-    "MODES", "MOST_STAGES", "PART", "REFLECT", "REPLICATE", "ROWS", "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES",
-    "STAGE_BYTES", "SUB", "TAP_BITS", "THREADS_OF_COPY", "THREADS_OF_GEMM", "THREADS_OF_TILES", "TILE_BITS", "ZEROS",
-    "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry", "outs_per_thread", "stages_of", "weight_vector",
+    "ACROSS", "ALL_BLOCKS", "BANKS", "BESIDE", "CIRCULAR", "DOWN", "HALO_BLOCKS", "HALO_BYTES", "KC", "LANES_OF_CHANNELS",
+    "LIST", "MODES", "MOST_STAGES", "OF_MULTIPROCESSOR", "PART", "REFLECT", "REGISTERS", "REPLICATE", "ROWS", "ROW_BYTES",
+    "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "TAP_BITS", "THREADS_OF_COPY", "THREADS_OF_GEMM",
+    "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry",
+    "outs_per_thread", "resident", "stages_of", "weight_vector",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -24,6 +25,9 @@ ALL_BLOCKS = 2**31 - 1  # of a grid, at most
 # The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
 ROWS = 4
 SHARED_BYTES = 48 * 1024
+# Of a multiprocessor of compute capability 9.0: bytes of shared memory, and words of registers. A block has, beside the stages of
+# operands, a few KiB at most.
+OF_MULTIPROCESSOR, BESIDE, REGISTERS = 227 * 1024, 4096, 65536
 
 # Implicit GEMM: the threads of a block, those of a warp along pixels and along output channels, the neighbouring sums of a thread
 # along both, which are read as one vector, and how many input channels are multiplied in a step. A list of the channels of all
@@ -114,6 +118,11 @@ def beyond_32_bits(spec: ConvSpec, products: int, blocks: int) -> str | None:
         return None
     counts = f"{pixels} pixels, {blocks} blocks, {outs} output channels, coordinates to {longest} and {products} terms a sum"
     return f"it counts in 32 bits, and there are {counts}"
+
+
+def resident(stages: int) -> int:
+    """How many blocks whose stages take so many bytes the shared memory of a multiprocessor of 9.0 holds."""
+    return OF_MULTIPROCESSOR // (stages + BESIDE)
 
 
 def stages_of(step: int) -> int:

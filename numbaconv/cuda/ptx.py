@@ -27,8 +27,8 @@ from numbaconv.cuda.target import simulated
 
 __all__ = [
     "INSTRUCTIONS", "SHARED", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8",
-    "copy_async_16", "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "mma_bf16", "mma_f16", "mma_tf32",
-    "moved", "round_to_tf32", "shared_address", "wait_for_all_but",
+    "copy_async_16", "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "meeting", "mma_bf16", "mma_f16",
+    "mma_tf32", "moved", "round_to_tf32", "shared_address", "wait_for_all_but",
 ]  # fmt: skip
 
 INSTRUCTIONS: list[Instruction] = []
@@ -300,6 +300,27 @@ def wait_for_all_but(groups: int) -> Any:
     if simulated():
         return lambda: _Copies.of_thread().wait(groups)
     return instruction(f"cp.async.wait_group {groups};", "", "", lambda: None, effects=True)
+
+
+# ---------------------------------------------------------------- barriers
+
+
+@cache
+def meeting(number: int, threads: int) -> Any:
+    """Return the instruction at which so many threads of a block, whole warps, wait for each other: barrier 0 to 15."""
+    if simulated():
+        return lambda: _meeting_place(number, threads).wait(_PATIENCE)
+    return instruction(f"bar.sync {number}, {threads};", "", "", lambda: None, effects=True)
+
+
+_PATIENCE = 60  # seconds after which a simulated thread says that the others do not come
+
+
+def _meeting_place(number: int, threads: int) -> threading.Barrier:
+    """A simulated block's barrier."""
+    thread: Any = threading.current_thread()
+    places: dict = thread._manager.__dict__.setdefault("meetings", {})
+    return places.setdefault(number, threading.Barrier(threads))
 
 
 # ---------------------------------------------------------------- vectors

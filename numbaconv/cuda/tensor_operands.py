@@ -58,6 +58,8 @@ class Shape(NamedTuple):
     efficiency: float  # the share of the tensor cores' rate that the instruction comes to
     handling: int = 16  # products that would take as long as it takes to copy and load what a row or a column has for one
     resident: int = 1  # blocks that a multiprocessor holds
+    down: int = 1  # blocks of a cluster above each other, which read the same weights once
+    across: int = 1  # beside each other, which read the same pixels once
 
 
 def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -73,13 +75,14 @@ def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int, parts: int) -> float
     which a later step's bytes come. Before the first step of a tile there are `ahead` of them, and after the last FINISHING for
     each result, unless another block of the multiprocessor multiplies meanwhile.
     """
-    rows, columns, row_bytes, ahead, efficiency, handling, resident = shape
+    rows, columns, row_bytes, ahead, efficiency, handling, resident, down, across = shape
     steps = -(-parts * PART // row_bytes // splits)
     operations = 2 * row_bytes * (rows * columns + handling * (rows + columns)) / operand_dtype(spec).itemsize
     step = max(operations * MULTIPROCESSORS / (efficiency * rate(spec)), ROUND_TRIP / 2)
-    waves = -(-blocks(spec, rows, columns) * splits // MULTIPROCESSORS)
+    many = blocks(spec, rows * down, columns * across) * down * across * splits
+    waves = -(-many // MULTIPROCESSORS)
     alone = (ahead * step + rows * columns * FINISHING) / max(1, min(resident, waves))
-    read = blocks(spec, rows, columns) * splits * steps * (rows + columns) * row_bytes
+    read = many * steps * (rows / across + columns / down) * row_bytes
     working = max(waves * (steps * step + alone), read / L2_BANDWIDTH, spec.bytes_moved / BANDWIDTH)
     return LATENCY + working + reduction_seconds(spec, splits)
 

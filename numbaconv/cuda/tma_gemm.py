@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +17,35 @@ from numbaconv.cuda import tensor_operands, warpgroup_gemm
 from numbaconv.cuda.geometry import PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.cuda.storing import Form
+from numbaconv.cuda.target import simulated
 from numbaconv.cuda.tensor_map import WORDS, Pixels, Rows, TensorMap
-from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, Tile, blocks, resident
+from numbaconv.cuda.warpgroup_gemm import ROW_BYTES, ROWS, THREADS, resident
 from numbaconv.spec import ConvSpec
 
 __all__ = ["TMA_GEMM", "Tile", "cut", "gemm_seconds"]
 
-# Those of warpgroup_gemm, and two of three warpgroups, which leave fewer multiprocessors idle where there are few tiles.
-TILES = (Tile(3, 256, 3), Tile(3, 128, 4), *warpgroup_gemm.TILES)
+
+class Tile(NamedTuple):
+    """A block's warpgroups, of 64 pixels each, its output channels, and the steps that shared memory holds.
+
+    A cluster is of so many blocks above each other, of the same weights, and beside each other, of the same pixels.
+    """
+
+    warpgroups: int
+    N: int
+    stages: int
+    down: int = 1
+    across: int = 1
+
+
+# Those of warpgroup_gemm, one of three warpgroups, which leaves fewer multiprocessors idle where there are few tiles, and in
+# clusters large ones, which read less of the L2 cache. Three warpgroups by 256 would need 154 registers a thread; there are 152.
+ALONE = (Tile(3, 128, 4), *(Tile(*one) for one in warpgroup_gemm.TILES))
+CLUSTERED = (
+    *(Tile(*one, *two) for one in ((3, 128, 4), (2, 256, 4), (2, 128, 3)) for two in ((2, 1), (1, 2))),
+    Tile(2, 128, 3, 2, 2),
+)
+TILES = (*ALONE, *CLUSTERED)
 EFFICIENCY = 0.85  # the share of the tensor cores' rate that wgmma comes to with nothing beside it: a guess, not measured
 
 # What a tensor map of images may say: CUDA's driver API, cuTensorMapEncodeIm2col. The instruction's offsets end at 255 in the PTX
@@ -37,6 +58,12 @@ def channels_of_step(spec: ConvSpec) -> int:
     return ROW_BYTES // tensor_operands.operand_dtype(spec).itemsize
 
 
+def blocks(spec: ConvSpec, tile: Tile) -> int:
+    """How many blocks there are for one part of the products, whole clusters."""
+    clusters = tensor_operands.blocks(spec, ROWS * tile.warpgroups * tile.down, tile.N * tile.across)
+    return clusters * tile.down * tile.across
+
+
 def parts(spec: ConvSpec) -> int:
     """The parts, of 16 bytes, that the products of a sum come from, zeros after a tap's channels among them."""
     return math.prod(spec.kernel_size) * -(-spec.weight_shape[2] // channels_of_step(spec)) * ROW_BYTES // PART
@@ -46,14 +73,17 @@ def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     tile = one.tile
     rows, ahead = ROWS * tile.warpgroups, tile.stages - 1
-    shape = tensor_operands.Shape(rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, handling=0, resident=resident(tile))
+    shape = tensor_operands.Shape(
+        rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, handling=0, resident=resident(tile), down=tile.down, across=tile.across
+    )
     return tensor_operands.gemm_seconds(spec, shape, one.splits, parts(spec))
 
 
 @lru_cache(maxsize=4096)
 def cut(spec: ConvSpec) -> Cut:
-    """Return the cut that takes least."""
-    return best_cut(TILES, parts(spec) * PART // ROW_BYTES, lambda one: gemm_seconds(spec, one))
+    """Return the cut that takes least. The simulator runs one block after the other."""
+    tiles = ALONE if simulated() else TILES
+    return best_cut(tiles, parts(spec) * PART // ROW_BYTES, lambda one: gemm_seconds(spec, one))
 
 
 def why_not(spec: ConvSpec) -> str | None:
@@ -93,23 +123,23 @@ def describable(input: np.ndarray) -> bool:
 
 
 def input_map(spec: ConvSpec, tile: Tile, input: np.ndarray) -> TensorMap:
-    """Return how a tile's pixels are read."""
+    """Return how a block's share of a tile's pixels is read."""
     axes = 2, 5, 4, 0
     sizes = tuple(input.shape[axis] for axis in axes)
     strides = _strides(sizes, [input.strides[axis] for axis in axes], input.itemsize)
     steps = spec.stride[2], spec.stride[1]
-    box = channels_of_step(spec), ROWS * tile.warpgroups
+    box = channels_of_step(spec), ROWS * tile.warpgroups // tile.across
     form = Pixels(_kind(spec), sizes, strides, lower_corner(spec), upper_corner(spec), steps, *box)
     return TensorMap(input, form)
 
 
 def weight_map(spec: ConvSpec, tile: Tile, weight: np.ndarray) -> TensorMap:
-    """Return how the packed weight of a tile's output channels is read."""
+    """Return how the packed weight of a block's share of a tile's output channels is read."""
     sizes = weight.shape[5], math.prod(weight.shape[2:5]), weight.shape[1]
     strides = _strides(
         sizes, [weight.itemsize, -(-sizes[0] * weight.itemsize // PART) * PART, weight.strides[1]], weight.itemsize
     )
-    return TensorMap(weight, Rows(_kind(spec), sizes, strides, channels_of_step(spec), tile.N))
+    return TensorMap(weight, Rows(_kind(spec), sizes, strides, channels_of_step(spec), tile.N // tile.down))
 
 
 def _strides(sizes: tuple[int, ...], strides: list[int], itemsize: int) -> tuple[int, ...]:
@@ -133,7 +163,7 @@ def prepare(spec: ConvSpec) -> Runner:
     tile, splits = cut(spec)
 
     def run(ops: Operands) -> None:
-        from numbaconv.cuda.kernels.tma_gemm import BLOCKS, tma_gemm
+        from numbaconv.cuda.kernels.tma_gemm import ASKING, BLOCKS, tma_gemm
         from numbaconv.cuda.memory import scratch
 
         def make(compute: Any, form: Form, activation: Any) -> Any:
@@ -145,7 +175,7 @@ def prepare(spec: ConvSpec) -> Runner:
         assert ops.weight is not None
         maps = scratch((min(BLOCKS, blocks(spec, tile) * splits) * 2 * WORDS,), np.dtype(np.int64), ops.stream)
         more = maps, input_map(spec, tile, ops.input), weight_map(spec, tile, ops.weight)
-        convolve_split(make, spec, ops, blocks(spec, tile), THREADS * tile.warpgroups, splits, more)
+        convolve_split(make, spec, ops, blocks(spec, tile), THREADS * tile.warpgroups + ASKING, splits, more)
 
     return run
 

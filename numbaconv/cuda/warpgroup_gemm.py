@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cuda import tensor_operands
+from numbaconv.cuda import geometry, tensor_operands
 from numbaconv.cuda.geometry import MODES, PART, beyond_32_bits
 from numbaconv.cuda.splitting import Cut, best_cut, convolve_split
 from numbaconv.cuda.storing import Form
@@ -17,8 +17,7 @@ from numbaconv.cuda.target import capability
 from numbaconv.spec import ConvSpec
 
 __all__ = [
-    "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "blocks", "cut", "gemm_seconds", "resident",
-    "why_not_images",
+    "ROWS", "ROW_BYTES", "THREADS", "TILES", "WARPGROUP_GEMM", "Tile", "cut", "gemm_seconds", "resident", "why_not_images",
 ]  # fmt: skip
 
 ROWS, THREADS, ROW_BYTES = 64, 128, 128  # pixels and threads of a warpgroup; bytes of channels of a step
@@ -35,13 +34,12 @@ class Tile(NamedTuple):
 # Of 227 KiB of shared memory a step takes 128 bytes a row and column. All but the first leave room for a second block, which
 # multiplies while the first one stores.
 TILES = (Tile(2, 256, 4), Tile(2, 128, 3), Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
-SHARED, BESIDE = 227 * 1024, 4096  # bytes of a multiprocessor, and of a block beside its steps at most
 EFFICIENCY = 0.8  # the share of the tensor cores' rate that wgmma comes to with copies beside it: a guess, not measured
 
 
-def resident(tile: Tile) -> int:
+def resident(tile: Any) -> int:
     """How many blocks the shared memory of a multiprocessor holds."""
-    return SHARED // (tile.stages * (ROWS * tile.warpgroups + tile.N) * ROW_BYTES + BESIDE)
+    return geometry.resident(tile.stages * (ROWS * tile.warpgroups + tile.N) * ROW_BYTES)
 
 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:

@@ -1,4 +1,7 @@
-"""A block of threads that runs a program: all threads that are at the same place go on together, the hindmost first."""
+"""Blocks of threads that run a program: all threads of one that are at the same place go on together, the hindmost first.
+
+The blocks of a cluster take turns.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +11,8 @@ from emulator.memory import Arena, FaultError, Shared
 
 WORDS = {1: np.bool_, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 MOST_TURNS = 2_000_000
+NOWHERE, EVERYBODY, OF_CLUSTER = -1, 0, 16  # a thread waits at no barrier, at the block's first one, at the cluster's
+WINDOW = 24  # bits of an address in a block's shared memory; above them the cluster's addresses have a block's rank, and 1 more
 
 
 class Copies(NamedTuple):
@@ -47,27 +52,50 @@ class Block:
         for axis, tid, ntid, ctaid, nctaid in zip("xyz", places, shape, index, grid, strict=True):
             self.special |= {f"%tid.{axis}": tid, f"%ntid.{axis}": ntid, f"%ctaid.{axis}": ctaid, f"%nctaid.{axis}": nctaid}
         self.at = np.zeros(self.count, np.int64)
-        self.waiting, self.gone, self.idle = (np.zeros(self.count, bool) for _ in range(3))
+        self.at_barrier = np.full(self.count, NOWHERE)
+        self.arrived, self.gone, self.idle = (np.zeros(self.count, bool) for _ in range(3))  # arrived: at the cluster's barrier
+        self.cluster = [self]
         self.mask: np.ndarray | None = None  # of the threads that go on; None: all
         self.groups, self.copies = np.zeros(self.count, np.int64), list[Copies]()
         self.product_groups, self.products = np.zeros(self.count // 128, np.int64), list[Products]()
         self.tiles: dict[int, list[slice]] = {}  # words that a barrier waits for
         self.made_ready: dict[int, tuple[int, int]] = {}  # by which thread a barrier was, after how many others
 
-    def run(self) -> None:
-        for _ in range(MOST_TURNS):
-            able = ~(self.waiting | self.gone)
-            if not able.any():
-                if self.gone.all():
-                    return
-                self.waiting[:] = False
-                self.shared.epoch += 1
-                continue
-            if (able & ~self.idle).any():
-                able &= ~self.idle
-            first = int(self.at[able].min())
-            self._go_on(first, able & (self.at == first))
-        raise FaultError("the block does not end")
+    def turn(self) -> bool:
+        """Let some threads go on; return whether there were any that can."""
+        able = (self.at_barrier == NOWHERE) & ~self.gone
+        if not able.any():
+            return False
+        if (able & ~self.idle).any():
+            able &= ~self.idle
+        first = int(self.at[able].min())
+        self._go_on(first, able & (self.at == first))
+        return True
+
+    def wait_at(self, barrier: int, count: int | None) -> None:
+        """Let the threads wait at a barrier until so many do, or all that are left."""
+        self.at_barrier[self.active()] = barrier
+        self.open(barrier, count)
+
+    def open(self, barrier: int, count: int | None) -> None:
+        """Let those go on who wait at a barrier, if all are there."""
+        waiting = self.at_barrier == barrier
+        if waiting.any() and waiting.sum() == (count or self.count - self.gone.sum()):
+            self.at_barrier[waiting] = NOWHERE
+            self.shared.pass_barrier(None if count is None else np.flatnonzero(waiting))
+
+    def place(self, address: int, text: str) -> tuple["Block", int]:
+        """Which block's shared memory an address of the cluster's lies in, and where."""
+        rank = int(address) >> WINDOW
+        block = self.cluster[rank - 1] if rank else self
+        if block.gone.all():
+            raise FaultError(f"the shared memory of a block that has ended: {text}")
+        return block, int(address) & (1 << WINDOW) - 1
+
+    def wake(self) -> None:
+        """Let all ask again who wait for something to come."""
+        for block in self.cluster:
+            block.idle[:] = False
 
     def _go_on(self, at: int, mask: np.ndarray) -> None:
         """Run the threads of a mask up to the next label, branch, barrier or end."""
@@ -137,3 +165,33 @@ class Block:
         self.products = [one for one in self.products if not any(one is other for other in done)]
         for one in done:
             self.shared.in_use[one.words] -= 1
+
+
+class Cluster:
+    """Blocks that run at the same time and reach each other's shared memory."""
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        for rank, block in enumerate(blocks):
+            block.cluster = blocks
+            block.special |= {"%cluster_ctarank": rank, "%cluster_nctarank": len(blocks)}
+
+    def run(self) -> None:
+        for _ in range(MOST_TURNS):
+            went = [block.turn() for block in self.blocks]
+            if not any(went) and not self._meet():
+                if all(block.gone.all() for block in self.blocks):
+                    return
+                raise FaultError("threads wait at barriers that others do not come to")
+        raise FaultError("the block does not end")
+
+    def _meet(self) -> bool:
+        """Open the cluster's barrier, if all who are left are there."""
+        waiting = [block.at_barrier == OF_CLUSTER for block in self.blocks]
+        there = all((one | block.gone).all() for one, block in zip(waiting, self.blocks, strict=True))
+        if not there or not any(one.any() for one in waiting):
+            return False
+        for one, block in zip(waiting, self.blocks, strict=True):
+            block.at_barrier[one], block.arrived[:] = NOWHERE, False
+            block.shared.pass_barrier(None)
+        return True

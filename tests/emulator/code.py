@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from emulator.arithmetic import meaning
-from emulator.block import WORDS, Block
+from emulator.block import EVERYBODY, WORDS, Block
 from emulator.parser import Address, Constant, Operation, Program
 
 SPECIAL: dict[str, Callable] = {}  # instructions that are more than arithmetic: what makes the function of an operation
-ENDS = {"bra", "bar", "ret"}
+ENDS = {"bra", "bar", "barrier", "ret"}
 
 
 def special(make: Callable) -> Callable:
@@ -32,7 +32,7 @@ class Code:
             self.fixed = -(-self.fixed // align) * align
             self.places[name] = self.fixed
             self.fixed += size or 0
-        self.labels = program.labels
+        self.labels, self.cluster = program.labels, program.cluster
         self.ends = set(program.labels.values())
         self.steps = [self._step(number, one) for number, one in enumerate(program.operations)]
         self.steps.append((None, leave, "the end"))
@@ -126,6 +126,7 @@ class Code:
 def leave(b: Block) -> None:
     """End the threads."""
     b.gone[b.active()] = True
+    b.open(EVERYBODY, None)
 
 
 def _as(values: np.ndarray, kind: type) -> np.ndarray:

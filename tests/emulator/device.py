@@ -10,7 +10,7 @@ from cuda.bindings.driver import CUresult, CUstreamCaptureStatus
 from offline import ptx_of
 
 from emulator import moves, warps  # noqa: F401  (instructions)
-from emulator.block import Block
+from emulator.block import Block, Cluster
 from emulator.code import Code
 from emulator.memory import Arena
 from emulator.parser import parse
@@ -96,9 +96,11 @@ class Driver:
         self.launched.append(handle.name)
         self.shapes.append((*grid, *block))
         with np.errstate(all="ignore"):
-            for number in range(int(np.prod(grid))):
-                index = number % grid[0], number // grid[0] % grid[1], number // (grid[0] * grid[1])
-                Block(handle, block, index, grid, words, shared, ARENA).run()
+            indices = [(x, y, z) for z in range(grid[2]) for y in range(grid[1]) for x in range(grid[0])]
+            assert grid[0] % handle.cluster == 0, f"{grid} blocks in clusters of {handle.cluster}"
+            for first in range(0, len(indices), handle.cluster):
+                cluster = indices[first : first + handle.cluster]
+                Cluster([Block(handle, block, index, grid, words, shared, ARENA) for index in cluster]).run()
         return (CUresult.CUDA_SUCCESS,)
 
 

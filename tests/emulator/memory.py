@@ -104,6 +104,10 @@ class Shared:
         words = slice(address // 4, (address + size) // 4)
         if self.coming[words].any() or self.in_use[words].any() or address + size > len(self.bytes):
             raise FaultError(f"a tile is on its way to shared memory in use: {text}")
+        if (self.written[words] == self.epoch).any() or (self.looked_at[words] == self.epoch).any():
+            raise FaultError(f"a race: a tile is on its way to what threads touched since the last barrier: {text}")
+        if self.unseen[words].any():
+            raise FaultError(f"a tile is on its way to what was written without a fence.proxy.async after it: {text}")
         self.coming[words] = True
         return words
 
@@ -115,6 +119,16 @@ class Shared:
         if self.unseen[words].any():
             raise FaultError(f"a product reads what was written without a fence.proxy.async after it: {text}")
         self.in_use[words] += 1
+
+    def pass_barrier(self, threads: np.ndarray | None) -> None:
+        """Note that threads of the block, or all, met: what they did is over, but not what others did.
+
+        It is over for these others too, which is more than a GPU says.
+        """
+        before, self.epoch = self.epoch, self.epoch + 1
+        if threads is not None:
+            for when, who in ((self.written, self.writer), (self.looked_at, self.reader)):
+                when[(when == before) & ~np.isin(who, (*threads, EVERYONE))] = self.epoch
 
     def publish(self, threads: np.ndarray) -> None:
         """Let asynchronous products see what threads have written."""

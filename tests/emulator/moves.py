@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from emulator.arithmetic import DTYPES
-from emulator.block import Block, Copies
+from emulator.block import OF_CLUSTER, WINDOW, Block, Copies
 from emulator.code import Code, leave, special
 from emulator.memory import FaultError
 from emulator.parser import Operation
@@ -33,12 +33,41 @@ def ret(code: Code, operation: Operation) -> Step:
 @special
 def bar(code: Code, operation: Operation) -> Step:
     assert operation.parts[:2] == ("bar", "sync"), operation.text
-    assert operation.operands == (0,), operation.text
+    number, *count = operation.operands
+    assert 0 <= number < OF_CLUSTER, operation.text
+    return lambda b: b.wait_at(number, *(count or [None]))
+
+
+@special
+def barrier(code: Code, operation: Operation) -> Step:
+    """The cluster's: arriving and waiting for all are two instructions."""
+    assert operation.parts[1:] in (("cluster", "arrive", "release"), ("cluster", "wait", "acquire")), operation.text
+
+    def arrive(b: Block) -> None:
+        b.arrived[b.active()] = True
 
     def wait(b: Block) -> None:
-        b.waiting[b.active()] = True
+        if not b.arrived[b.active()].all():
+            raise FaultError(f"threads wait that have not arrived: {operation.text}")
+        b.at_barrier[b.active()] = OF_CLUSTER
 
-    return wait
+    return arrive if operation.parts[2] == "arrive" else wait
+
+
+@special
+def mapa(code: Code, operation: Operation) -> Step:
+    """The cluster's address of what lies in another block's shared memory where an address lies in this one's."""
+    assert operation.parts[1:] == ("shared::cluster", "u32"), operation.text
+    target, source, rank = operation.operands
+    address, of, write = code.reader(source, np.uint32), code.reader(rank, np.uint32), code.writer(target)
+
+    def translate(b: Block) -> None:
+        ranks = np.broadcast_to(of(b), b.count)
+        if (ranks[b.active()] >= len(b.cluster)).any():
+            raise FaultError(f"there is no such block in the cluster: {operation.text}")
+        write(b, ((ranks + np.uint32(1)) << np.uint32(WINDOW)) | address(b))
+
+    return translate
 
 
 @special

@@ -33,20 +33,25 @@ class Constant(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A kernel: operations, where labels are, the bits of registers, parameters, and shared arrays with alignment and size."""
+    """A kernel: operations, where labels are, the bits of registers, parameters, and shared arrays with alignment and size.
+
+    Its blocks come in clusters of so many neighbours.
+    """
 
     operations: list[Operation]
     labels: dict[str, int]
     registers: dict[str, int]
     parameters: list[str]
     shared: list[tuple[str, int, int | None]]
+    cluster: int
 
 
 def parse(text: str) -> Program:
     """Read the one kernel of a module."""
-    [(_, parameters, _, body)] = ENTRY.findall(text)
+    [(_, parameters, directives, body)] = ENTRY.findall(text)
+    cluster = re.search(r"\.explicitcluster\s+\.reqnctapercluster (\d+), 1, 1\s", directives)
     shared = [(name, int(align), int(size) if size else None) for align, name, size in SHARED.findall(text)]
-    program = Program([], {}, {}, re.findall(r"\.param \.u64 (\w+)", parameters), shared)
+    program = Program([], {}, {}, re.findall(r"\.param \.u64 (\w+)", parameters), shared, int(cluster[1]) if cluster else 1)
     assert len(program.parameters) == parameters.count(".param"), "parameters are words of 8 bytes"
     scopes: list[dict[str, str]] = [{}]
     at, count = 0, 0

@@ -21,21 +21,53 @@ Step = Callable[[Block], None]
 def mbarrier(code: Code, operation: Operation) -> Step:
     if operation.parts[1] == "try_wait":
         return _try_wait(code, operation)
-    change = {"init": tma._prepare, "arrive": tma._expect}[operation.parts[1]]
-    assert operation.parts[1:3] != ("arrive", "noComplete"), operation.text
-    *_, source, count = operation.operands
+    if operation.parts[1] == "arrive":
+        return _arrive(code, operation)
+    assert operation.parts[1:] == ("init", "shared::cta", "b64"), operation.text
+    source, count = operation.operands
     address, read = code.address(source), code.lanes(count, np.uint32)
 
     def note(b: Block) -> None:
         threads = b.active()
         for thread, at, number in zip(threads, address(b), np.broadcast_to(read(b), len(threads)), strict=True):
             assert at % 8 == 0, operation.text
-            change(np.array([b.shared.first + at]), np.array([number]))
-            if change is tma._prepare:
-                b.made_ready[b.shared.first + int(at)] = thread, b.shared.epoch
-        b.idle[:] = False
+            tma._prepare(np.array([b.shared.first + at]), np.array([number]))
+            b.made_ready[b.shared.first + int(at)] = thread, b.shared.epoch
 
     return note
+
+
+def _arrive(code: Code, operation: Operation) -> Step:
+    """Arrive, and expect bytes, or arrive alone, perhaps at another block's barrier."""
+    expecting = operation.parts[2:] == ("expect_tx", "shared::cta", "b64")
+    *release, space, _ = operation.parts[2:]
+    assert expecting or space in ("shared::cta", "shared::cluster"), operation.text
+    assert expecting or not release or (release, space) == (["release", "cluster"], "shared::cluster"), operation.text
+    assert operation.operands[0] == "_", operation.text
+    address = code.address(operation.operands[1])
+    read = code.lanes(operation.operands[2] if expecting else 0, np.uint32)
+
+    def note(b: Block) -> None:
+        threads = b.active()
+        for thread, at, number in zip(threads, address(b), np.broadcast_to(read(b), len(threads)), strict=True):
+            assert at % 8 == 0, operation.text
+            block, place = b.place(at, operation.text)
+            there = _made_before(b, thread, block, place, operation.text)
+            tma._expect(np.array([there]), np.array([number]))
+        b.wake()
+
+    return note
+
+
+def _made_before(b: Block, thread: int, block: Block, place: int, text: str) -> int:
+    """Where a barrier of a block is in memory, which this thread knows to be ready."""
+    there = block.shared.first + place
+    if there not in block.made_ready:
+        raise FaultError(f"a barrier is asked that nobody has made ready: {text}")
+    maker, epoch = block.made_ready[there]
+    if (block is not b or maker != thread) and epoch == block.shared.epoch:
+        raise FaultError(f"a race: a barrier is asked that another thread made since the last one: {text}")
+    return there
 
 
 def _try_wait(code: Code, operation: Operation) -> Step:
@@ -44,29 +76,25 @@ def _try_wait(code: Code, operation: Operation) -> Step:
 
     def ask(b: Block) -> None:
         passed, threads = np.zeros(b.count, bool), b.active()
-        places = b.shared.first + address(b)
-        if not all(int(at) in b.made_ready for at in places):
-            raise FaultError(f"a barrier is asked that nobody has made ready: {operation.text}")
-        for thread, at in zip(threads, places, strict=True):
-            maker, epoch = b.made_ready[int(at)]
-            if maker != thread and epoch == b.shared.epoch:
-                raise FaultError(f"a race: a barrier is asked that another thread made since the last one: {operation.text}")
-        passed[threads] = [tma._barriers[int(at)].passed(int(p)) for at, p in zip(places, read(b), strict=True)]
-        for at in set(places.tolist()):
+        asked = zip(threads, address(b), strict=True)
+        places = [_made_before(b, thread, b, int(at), operation.text) for thread, at in asked]
+        passed[threads] = [tma._barriers[at].passed(int(p)) for at, p in zip(places, read(b), strict=True)]
+        for at in set(places):
             if not tma._barriers[at].coming:  # all of it is there
                 for words in b.tiles.pop(at, []):
                     b.shared.coming[words] = False
         b.idle[threads] = ~passed[threads]
         if passed.any():
-            b.idle[:] = False
+            b.wake()
         write(b, passed)
 
     return ask
 
 
 def load_tile(code: Code, operation: Operation) -> Step:
-    """cp.async.bulk.tensor, tiled or im2col: where to, the map and the coordinates, the barrier, and im2col's offsets."""
+    """cp.async.bulk.tensor, tiled or im2col: where to, the map and coordinates, the barrier, im2col's offsets, and for whom."""
     target, origin, barrier, *offsets = operation.operands
+    mask = code.lanes(offsets.pop(), np.uint16) if "multicast::cluster" in operation.parts else None
     load = tma._load_pixels if "im2col" in operation.parts else tma._load_rows
     to, maps, told = (code.address(one) for one in (target, origin, barrier))
     places = [code.lanes(one, np.int32) for one in origin.coordinates]
@@ -78,8 +106,13 @@ def load_tile(code: Code, operation: Operation) -> Step:
             number = int(b.arena.read(np.array([tensor]), np.int64, operation.text)[0])
             form, _ = tensor_map._described[number]
             many = form.pixels if isinstance(form, tensor_map.Pixels) else form.rows
-            b.tiles.setdefault(b.shared.first + bar, []).append(b.shared.begin_tile(at, many * ROW, operation.text))
-            numbers = [b.shared.first + at, tensor, *(int(read(b)[lane]) for read in places), b.shared.first + bar]
-            load(*(np.array([n]) for n in numbers), *(np.array([int(read(b)[lane])]) for read in moved))
+            whom = [b] if mask is None else [one for rank, one in enumerate(b.cluster) if int(mask(b)[lane]) >> rank & 1]
+            for block in whom:
+                if block.gone.all():
+                    raise FaultError(f"a tile for a block that has ended: {operation.text}")
+                there = _made_before(b, int(b.active()[lane]), block, bar, operation.text)
+                block.tiles.setdefault(there, []).append(block.shared.begin_tile(at, many * ROW, operation.text))
+                numbers = [block.shared.first + at, tensor, *(int(read(b)[lane]) for read in places), there]
+                load(*(np.array([n]) for n in numbers), *(np.array([int(read(b)[lane])]) for read in moved))
 
     return ask

@@ -52,7 +52,7 @@ if SIMULATED:
     depthwise.STAGE_BYTES = depthwise_kernels.STAGE_BYTES = 4096
     tma_kernels.BLOCKS = halo_gemm.HALO_BLOCKS = halo_kernels.HALO_BLOCKS = 5
     halo_gemm.TILES = (halo_gemm.Tile(1, 16),)
-    warpgroup_gemm.TILES = tma_gemm.TILES = (warpgroup_gemm.Tile(1, 16, 4),)
+    warpgroup_gemm.TILES, tma_gemm.ALONE = (warpgroup_gemm.Tile(1, 16, 4),), (tma_gemm.Tile(1, 16, 4),)
     tensor_gemm.TILES = (tensor_gemm.Tile(1, 1, 1, 2),)
     implicit_gemm.TILES = tuple(implicit_gemm.Tile(*tile) for tile in ((2, 2, 2), (1, 2, 2)))  # four weights are 16 bytes
 

@@ -1,25 +1,33 @@
 """Implicit GEMM on the tensor cores of sm_90a, as ``warpgroup_gemm``, its operands brought by the Tensor Memory Accelerator.
 
-A step is 128 bytes of input channels of one tap, for which one thread asks: a column of pixels, and the rows of weights. In a
-step all wait for the tile's barrier, the warpgroups begin its products, and the thread asks for a later step, in the place of the
-step before the last, whose products are done. The kernel is handed tensor maps as integers; each block writes them to memory of
-its own, where the accelerator reads them.
+A step is 128 bytes of input channels of one tap: a column of pixels, and the rows of weights. One thread of a warp of its own
+asks for step after step, as many ahead as shared memory has stages; the warpgroups multiply a stage when its barrier in `full`
+says that it came, and give it back through its barrier in `empty`. They store their sums by way of the stages' memory, and say
+through the last of these barriers when the next tile may come there.
+
+The blocks of a cluster have neighbouring tiles: those beside each other have the same pixels, those above each other the same
+weights, and each asks for its share of them for all of these.
+
+The kernel is handed tensor maps as integers; each block writes them to memory of its own, where the accelerator reads them. The
+simple case to read first: a cluster of one block, and one tile.
 """
 
 from functools import cache
 
 from numba import cuda, float32, int32, int64, uint32
 
-from numbaconv.cuda import ptx, tma, warpgroup
+from numbaconv.cuda import cluster, ptx, tma, warpgroup
 from numbaconv.cuda.binary import factory
+from numbaconv.cuda.geometry import REGISTERS, resident
 from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import pixel_32, split_32, tile_of
 from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
 from numbaconv.cuda.tensor_map import WORDS
 
-__all__ = ["BLOCKS", "tma_gemm"]
+__all__ = ["ASKING", "BLOCKS", "tma_gemm"]
 
 BLOCKS = 528  # at most, four times an H200's multiprocessors: each has its maps
+ASKING = 32  # threads of the warp that asks
 
 
 @inlined
@@ -62,92 +70,170 @@ def following(step, chunks, g):
 
 
 @cache
-def asking(channels, BM, N):
-    """Return what asks for a step: so many channels of BM pixels and of N output channels."""
+def stages_in_turn(stages):
+    """Return what says in which stage a block's n-th step is, and the parity of the phase that fills it."""
 
     @inlined
-    def bring(step, to, barrier, maps, first, o0, g):
-        """Ask for a step, as ``channel_and_tap`` says it, of the tile whose first pixel reads from (n, y, x) on."""
-        (chunk, tap, i, j), (n, y, x) = step, first
-        c, right, down = uint32(chunk * channels), uint32(j * g.dilation_w), uint32(i * g.dilation_h)
-        tma.expect(barrier, uint32((BM + N) * warpgroup.ROW))
-        tma.load_pixels(to, maps, c, signed(x), signed(y), uint32(n), barrier, right, down)
-        weights = ptx.moved(to, BM * warpgroup.ROW)
-        tma.load_rows(weights, maps + WORDS * 8, c, uint32(tap), uint32(o0), barrier)
+    def stage_of(number):
+        turn = uint32(number // uint32(stages))
+        return uint32(number - turn * uint32(stages)), uint32(turn & uint32(1))
 
-    return bring
+    return stage_of
+
+
+@cache
+def asking(kind, BM, N, stages, down, across):
+    """Return what asks for all steps of a block's tiles of BM pixels and N output channels, in clusters of down x across."""
+    channels = warpgroup.ROW // (4 if kind == "tf32" else 2)
+    stage, pixels, weights = (BM + N) * warpgroup.ROW, BM // across, N // down
+    beside, above = (1 << across) - 1, sum(1 << i * across for i in range(down))  # the first row's blocks, the first column's
+    stage_of = stages_in_turn(stages)
+
+    @inlined
+    def bring(step, to, barrier, maps, first, o0, own):
+        """Ask for a block's share of a step, as ``channel_and_tap`` says it, from pixels that read from (n, y, x) on."""
+        (chunk, tap, i, j), (n, y, x), (row, column, g) = step, first, own
+        c, right, below = uint32(chunk * channels), uint32(j * g.dilation_w), uint32(i * g.dilation_h)
+        tma.expect(barrier, uint32(stage))
+        to_a = ptx.moved(to, column * uint32(pixels * warpgroup.ROW))
+        to_b = ptx.moved(to, uint32(BM * warpgroup.ROW) + row * uint32(weights * warpgroup.ROW))
+        if across == 1:
+            tma.load_pixels(to_a, maps, c, signed(x), signed(y), uint32(n), barrier, right, below)
+        else:
+            blocks = uint32(uint32(beside) << uint32(row * uint32(across)))
+            cluster.load_pixels(to_a, maps, c, signed(x), signed(y), uint32(n), barrier, right, below, blocks)
+        if down == 1:
+            tma.load_rows(to_b, maps + WORDS * 8, c, uint32(tap), uint32(o0), barrier)
+        else:
+            blocks = uint32(uint32(above) << column)
+            cluster.load_rows(to_b, maps + WORDS * 8, c, uint32(tap), uint32(o0), barrier, blocks)
+
+    @inlined
+    def ask(walk, sizes, own, barriers, base, maps):
+        """Ask for the steps of every tile in turn, each as soon as all who are sent a part of it gave its stage back."""
+        (tile, tiles, stride), (tiles_m, tiles_n, steps, chunks), (row, column, g), (full, empty) = walk, sizes, own, barriers
+        number, stored = uint32(0), uint32(0)  # steps and tiles before
+        while tile < tiles:
+            if stored > uint32(0):
+                tma.wait(ptx.moved(empty, 8 * stages), uint32(stored - uint32(1)) & uint32(1))
+            high, wide, _, _, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
+            n, _, h, w = pixel_32(int32((high * down + row) * BM + column * pixels), g)
+            first = n, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
+            o0 = (wide * across + column) * N + row * weights
+            step = channel_and_tap(begin, chunks, g)
+            for _ in range(begin, end):
+                place, parity = stage_of(number)
+                before = uint32(parity ^ uint32(1))  # at first there is no such phase, and nothing to wait for
+                tma.wait(ptx.moved(empty, 8 * place), before)
+                bring(step, ptx.moved(base, place * uint32(stage)), ptx.moved(full, 8 * place), maps, first, o0, own)
+                step, number = following(step, chunks, g), uint32(number + uint32(1))
+            tile, stored = int32(tile + stride), uint32(stored + uint32(1))
+
+    return ask
+
+
+@cache
+def giving_back(down, across, arrive_at):
+    """Return what says, by a thread of each warpgroup, to all blocks that send parts of a stage that it may be overwritten."""
+
+    @inlined
+    def give_back(barrier, thread, row, column):
+        if down * across == 1:
+            if thread == 0:
+                tma.arrive(barrier)
+        else:
+            other_row, other_column = thread // uint32(across), thread % uint32(across)
+            if thread < down * across and (other_row == row or other_column == column):
+                arrive_at(barrier, thread)
+
+    return give_back
 
 
 @factory
-def tma_gemm(kind, warpgroups, N, stages, form, activation=None):
-    """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns."""
+def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
+    """Return the kernel for numbers of a kind ("tf32", "f16" or "bf16"): tiles of 64 rows a warpgroup, and N columns.
+
+    A cluster has `down` times `across` blocks.
+    """
     channels = warpgroup.ROW // (4 if kind == "tf32" else 2)
-    BM = warpgroup.M * warpgroups
+    BM, threads, together = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, down * across
     product = warpgroup.products(kind, N)
-    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation)
-    bring = asking(channels, BM, N)
-    stage, ahead = (BM + N) * warpgroup.ROW, stages - 2
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation, number=1)
+    ask = asking(kind, BM, N, stages, down, across)
+    give_back, give_back_all = (giving_back(down, across, arrive_at) for arrive_at in (cluster.arrive_at, cluster.release_at))
+    stage_of, meet = stages_in_turn(stages), ptx.meeting(1, threads)
+    stage, given, with_last = (BM + N) * warpgroup.ROW, warpgroups * (down + across - 1), stages + 1
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
 
-    def tma_gemm_kernel(input, weight, bias, residual, output, s, g, maps, input_map, weight_map):
-        shared = cuda.shared.array(0, float32)
-        barriers = cuda.shared.array(stages, int64)
-        outputs = cuda.shared.array(BM, int64)
-        residuals = cuda.shared.array(BM, int64)
-        thread, base, first_barrier = cuda.threadIdx.x, aligned(shared), ptx.shared_address(barriers)
-        pixels = int32(g.batch * g.out_h * g.out_w)
-        tiles_m, tiles_n = int32((pixels + BM - 1) // BM), int32((g.outs + N - 1) // N)
-        chunks = int32((g.channels + channels - 1) // channels)
-        steps = int32(g.kernel_h * g.kernel_w * chunks)
-        here = int64(0)
-        if thread == 0:
-            here = publish_maps(maps, input_map, weight_map)
-            for i in range(stages):
-                tma.prepare(ptx.moved(first_barrier, 8 * i), uint32(1))
-            tma.fence_barriers()
-        cuda.syncthreads()
-
-        tile, done = int32(cuda.blockIdx.x), int32(0)  # steps of the block's earlier tiles
-        while tile < g.splits * tiles_m * tiles_n:
-            row, column, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
-            m0, o0 = int32(row * BM), int32(column * N)
-            n, d, h, w = pixel_32(m0, g)
-            y, x = h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
-            chunk, tap, i, j = channel_and_tap(begin, chunks, g)
-            find_rows((outputs, residuals), (m0, group, split), pixels, thread, s, g)
-
-            for step in range(begin, min(begin + ahead, end)):
-                if thread == 0:
-                    place = uint32(done + step - begin) % uint32(stages)
-                    barrier = ptx.moved(first_barrier, 8 * place)
-                    bring((chunk, tap, i, j), ptx.moved(base, place * uint32(stage)), barrier, here, (n, y, x), o0, g)
-                    chunk, tap, i, j = following((chunk, tap, i, j), chunks, g)
+    @inlined
+    def multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s):
+        """Sum the products of every tile in turn, and store it in the stages' place."""
+        (tile, tiles, stride), (tiles_m, tiles_n, steps, _), (row, column, g), (full, empty) = walk, sizes, own, barriers
+        base, lane = aligned(shared), uint32(thread) % uint32(warpgroup.THREADS)
+        number = uint32(0)  # steps of earlier tiles, and of this one
+        while tile < tiles:
+            high, wide, group, split, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
+            m0, o0 = int32((high * down + row) * BM), int32((wide * across + column) * N)
+            find_rows(places, (m0, group, split), pixels, thread, s, g)
             sums, step = zeros(), begin
             while True:  # at least once: sums that may be zeros after the loop would make products wait for each other
-                number = uint32(done + step - begin)
-                turn = number // uint32(stages)
-                place = number - turn * uint32(stages)
-                tma.wait(ptx.moved(first_barrier, 8 * place), turn & uint32(1))
-                cuda.syncthreads()
+                place, parity = stage_of(number)
+                tma.wait(ptx.moved(full, 8 * place), parity)
                 sums = multiply(sums, ptx.moved(base, place * uint32(stage)))
-                if thread == 0 and step + ahead < end:
-                    place = (number + uint32(ahead)) % uint32(stages)
-                    barrier = ptx.moved(first_barrier, 8 * place)
-                    bring((chunk, tap, i, j), ptx.moved(base, place * uint32(stage)), barrier, here, (n, y, x), o0, g)
-                    chunk, tap, i, j = following((chunk, tap, i, j), chunks, g)
                 wait_for_products()
-                step = int32(step + 1)
+                if step > begin:
+                    place, _ = stage_of(uint32(number - uint32(1)))
+                    give_back(ptx.moved(empty, 8 * place), lane, row, column)
+                number, step = uint32(number + uint32(1)), int32(step + 1)
                 if step >= end:
                     break
             sums = settle(sums)
-            done = int32(done + end - begin)
+            place, _ = stage_of(uint32(number - uint32(1)))
+            give_back(ptx.moved(empty, 8 * place), lane, row, column)
 
-            cuda.syncthreads()
-            store(sums, shared, (output, bias, residual), (outputs, residuals), group, o0, s, g)
+            meet()
+            store(sums, shared, arrays, places, group, o0, s, g)
             warpgroup.publish()  # what was read of the sums, before what comes next in their place
+            meet()
+            give_back_all(ptx.moved(empty, 8 * stages), lane, row, column)
+            tile = int32(tile + stride)
+
+    def tma_gemm_kernel(input, weight, bias, residual, output, s, g, maps, input_map, weight_map):
+        shared = cuda.shared.array(0, float32)
+        full = cuda.shared.array(stages, int64)
+        empty = cuda.shared.array(with_last, int64)
+        outputs = cuda.shared.array(BM, int64)
+        residuals = cuda.shared.array(BM, int64)
+        thread, barriers = cuda.threadIdx.x, (ptx.shared_address(full), ptx.shared_address(empty))
+        pixels = int32(g.batch * g.out_h * g.out_w)
+        tiles_m, tiles_n = int32((pixels + BM * down - 1) // (BM * down)), int32((g.outs + N * across - 1) // (N * across))
+        chunks = int32((g.channels + channels - 1) // channels)
+        sizes = tiles_m, tiles_n, int32(g.kernel_h * g.kernel_w * chunks), chunks
+        walk = int32(cuda.blockIdx.x // together), int32(g.splits * tiles_m * tiles_n), int32(cuda.gridDim.x // together)
+        rank = cluster.rank() if together > 1 else uint32(0)
+        own = rank // uint32(across), rank % uint32(across), g
+        if thread == 0:
+            for i in range(stages):
+                tma.prepare(ptx.moved(barriers[0], 8 * i), uint32(1))
+            for i in range(with_last):
+                tma.prepare(ptx.moved(barriers[1], 8 * i), uint32(given))
+            tma.fence_barriers()
+        if together > 1:
+            cluster.meet()
+        else:
             cuda.syncthreads()
-            tile = int32(tile + cuda.gridDim.x)
+
+        if thread == threads:
+            ask(walk, sizes, own, barriers, aligned(shared), publish_maps(maps, input_map, weight_map))
+        elif thread < threads:
+            arrays, places = (output, bias, residual), (outputs, residuals)
+            multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s)
+        if together > 1:
+            cluster.meet()  # no block ends while others may still tell it something
 
     tma_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS
     tma_gemm_kernel.most_blocks = BLOCKS
+    blocks = resident(stages * stage)
+    tma_gemm_kernel.most_registers = REGISTERS // (blocks * (threads + ASKING)) // 8 * 8  # so that there is room for so many
+    tma_gemm_kernel.cluster = together
     return tma_gemm_kernel

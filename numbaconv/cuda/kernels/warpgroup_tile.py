@@ -41,8 +41,8 @@ def bytes_of_sums(warpgroups, N, form):
 
 
 @cache
-def warpgroup_tile(kind, warpgroups, N, form, activation):
-    """Return three functions for tiles of 64 rows a warpgroup, and N columns.
+def warpgroup_tile(kind, warpgroups, N, form, activation, number=0):
+    """Return three functions for tiles of 64 rows a warpgroup, and N columns. The warpgroups meet at a barrier by its number.
 
     ``find_rows`` is that of ``results``; ``multiply(sums, stage)`` begins the products of a stage, the rows of A and after them
     those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory.
@@ -52,6 +52,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
     product = warpgroup.products(kind, N)
     add, hold = product.add, product.hold
     to_shared, row_step = (product.store_rows, pitch * 4) if form.along == CHANNELS else (product.store_columns, 4)
+    meet = ptx.meeting(number, threads)
     find_rows = rows_of(BM, threads)
     put = storing(float32, activation, form, BM, N, pitch, threads)
 
@@ -75,7 +76,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation):
         skipped = (base - ptx.shared_address(shared)) // 4
         rows = thread // warpgroup.THREADS * warpgroup.M
         to_shared(sums, ptx.moved(base, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
-        cuda.syncthreads()
+        meet()
         put(shared, skipped, arrays, places, (group, o0, 0), thread, s, g)
 
     return find_rows, multiply, store
