@@ -13,7 +13,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numbaconv as nc
-from numbaconv.cuda import ALGORITHMS, why_unavailable
+from numbaconv import execute
+from numbaconv.cuda import ALGORITHMS, tma_gemm, why_unavailable
 from numbaconv.dtypes import BFLOAT16
 
 try:
@@ -90,19 +91,37 @@ def run(algorithm, dtype, precision, problem, rng):
     return all(is_right(result, exact, magnitude, terms, precision) for result in results)
 
 
+def run_all(algorithm, dtype, precision, rng):
+    """Compute all problems, and print how that went."""
+    found = [run(algorithm, dtype, precision, problem, rng) for problem in PROBLEMS]
+    words = "".join({None: "-", True: ".", False: "W"}[one] for one in found)
+    print(f"{algorithm:14} {np.dtype(dtype).name:10} {precision:5} {words}", flush=True)
+    return found
+
+
+def in_clusters(rng):
+    """What ``tma_gemm`` does with larger problems than these: blocks in clusters."""
+    usual = tma_gemm.cut
+    tma_gemm.cut = lambda spec: tma_gemm.Cut(tma_gemm.TILES[-1], 1)
+    execute.forget()
+    try:
+        return run_all("tma_gemm", np.float16, "ieee", rng)
+    finally:
+        tma_gemm.cut = usual
+        execute.forget()
+
+
 def main():
     reason = why_unavailable()
     if reason is not None:
         sys.exit(reason)
-    rng, wrong, ran = np.random.default_rng(0), 0, 0
+    rng, found = np.random.default_rng(0), []
     for algorithm in ALGORITHMS:
         for dtype, precision in KINDS:
-            if dtype is None:
-                continue
-            found = [run(algorithm.name, dtype, precision, problem, rng) for problem in PROBLEMS]
-            words = "".join({None: "-", True: ".", False: "W"}[one] for one in found)
-            print(f"{algorithm.name:14} {np.dtype(dtype).name:10} {precision:5} {words}", flush=True)
-            wrong, ran = wrong + found.count(False), ran + len(found) - found.count(None)
+            if dtype is not None:
+                found += run_all(algorithm.name, dtype, precision, rng)
+    found += in_clusters(rng)
+    wrong, ran = found.count(False), len(found) - found.count(None)
     print(f"{ran} problems ran, {wrong} wrong (. right, W wrong, - not taken)")
     return 1 if wrong or not ran else 0
 
