@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import product
 from typing import NamedTuple
 
 import ml_dtypes
@@ -48,6 +49,18 @@ def some_of(rows, *usual):
     slow = pytest.mark.slow
     marked = (pytest.param(*row, marks=slow) if type(row) is tuple else pytest.param(row, marks=slow) for row in rows)
     return [row if i in usual else rare for i, (row, rare) in enumerate(zip(rows, marked, strict=True))]
+
+
+def every_other(rows):
+    """The same of every second row."""
+    return some_of([*rows], *range(0, len(rows), 2))
+
+
+def one_in(n, *axes):
+    """All rows of a value of each axis, of which one in n runs usually, so that every value has its turn; the others are slow."""
+    rows = [*product(*(enumerate(axis) for axis in axes))]
+    turns = [i for i, row in enumerate(rows) if sum(number for number, _ in row) % n == 0]
+    return some_of([tuple(value for _, value in row) for row in rows], *turns)
 
 
 def case(input, weight, *, bias=False, residual=False, **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from family import CONV, PREPARED, TRANSPOSE, transposed
-from helpers import random_array
+from helpers import one_in, random_array
 from numba import njit
 
 import numbaconv as nc
@@ -57,14 +57,12 @@ def test_every_name_is_tested():
     assert set(NAMED) == set(SCALARS)
 
 
-@every_algorithm
-@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
-@pytest.mark.parametrize("name", NAMED)
-def test_named_activations_are_pytorchs(name, dtype, backend, algorithm):
+@pytest.mark.parametrize(("name", "dtype", "where"), one_in(len(NAMED), NAMED, [np.float64, np.float32, np.float16], ALGORITHMS))
+def test_named_activations_are_pytorchs(name, dtype, where):
     """To a few units in the last place of the result (gelu, which subtracts: of its argument); float16 is computed in float32
     and then rounded; a factor below the normal numbers may be lost. NaN and infinities are PyTorch's too.
     """
-    values = VALUES.astype(dtype)
+    values, (backend, algorithm) = VALUES.astype(dtype), where
     if refuses_values(values, backend, algorithm):
         return
     result = applied(values, name, backend=backend, algorithm=algorithm)
@@ -80,10 +78,12 @@ def test_named_activations_are_pytorchs(name, dtype, backend, algorithm):
     assert (abs(result - exact) <= allowed).all()
 
 
-@every_algorithm
-@pytest.mark.parametrize("name", ["relu", "relu6"])
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.bool_])
-def test_relu_and_relu6_on_integers(name, dtype, backend, algorithm):
+INTEGERS = [np.int8, np.uint8, np.int64, np.bool_]
+
+
+@pytest.mark.parametrize(("dtype", "name", "where"), one_in(len(INTEGERS), INTEGERS, ["relu", "relu6"], ALGORITHMS))
+def test_relu_and_relu6_on_integers(dtype, name, where):
+    backend, algorithm = where
     x, w = random_array((1, 2, 40), dtype), random_array((2, 2, 3), dtype, 1)
     if refuses(x, w, backend, algorithm):
         return

@@ -1,7 +1,7 @@
 """Calls in compiled functions and threads: within parallel loops, from several Python threads, after a fork."""
 
 import pytest
-from helpers import run_python, some_of
+from helpers import one_in, run_python, some_of
 from threading_layers import INSTALLED, every_layer, forks, settings
 
 PREPARE = """
@@ -108,7 +108,6 @@ def test_after_a_fork(layer):
     run_python(FORKED, env=settings(layer))
 
 
-@pytest.mark.parametrize("limit", ["", "1"])
-@every_layer
-def test_with_fewer_threads(layer, limit):
+@pytest.mark.parametrize(("limit", "layer"), one_in(2, ["", "1"], INSTALLED))
+def test_with_fewer_threads(limit, layer):
     run_python(LIMITED, env={**settings(layer), "NUMBACONV_NUM_THREADS": limit})

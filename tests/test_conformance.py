@@ -10,6 +10,7 @@ from helpers import (
     canonical_spec,
     conv2d,
     find_algorithm,
+    one_in,
     operands,
     oracle,
     random_array,
@@ -83,12 +84,12 @@ def test_every_other_dtype(dtype, backend, algorithm):
         check(backend, algorithm, operands(MANY, dtype), {**MANY.options, "padding_mode": mode})
 
 
-@every_algorithm
-@pytest.mark.parametrize(
-    ("dtype", "weight_dtype"),
-    [(np.float32, np.float64), (np.uint8, np.int8), (np.uint8, np.float32), (np.float32, np.complex64)],
-)
-def test_mixed_dtypes(dtype, weight_dtype, backend, algorithm):
+MIXED = [(np.float32, np.float64), (np.uint8, np.int8), (np.uint8, np.float32), (np.float32, np.complex64)]
+
+
+@pytest.mark.parametrize(("dtypes", "where"), one_in(2, MIXED, HOST_ALGORITHMS))
+def test_mixed_dtypes(dtypes, where):
+    (dtype, weight_dtype), (backend, algorithm) = dtypes, where
     arrays = operands(MANY._replace(residual=False), dtype, weight_dtype)
     options = {**MANY.options, "backend": backend, "algorithm": algorithm}
     if why_not(arrays, options) is None:

@@ -25,12 +25,13 @@ TESTS = Path(__file__).parent
 MISSING = why_unavailable()
 
 
-FILES = sorted(path.name for path in (TESTS / "simulator").glob("test_*.py"))
+FILES = sorted((TESTS / "simulator").glob("test_*.py"))
+PROCESSES = 3  # for all of them: each takes seconds to import what it needs
 
 
-def simulate(file, *options, timeout):
+def simulate(files, *options, timeout):
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS / "simulator" / file), *options],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *files, *options],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": os.pathsep.join([str(TESTS.parent), *sys.path])},
         cwd=TESTS.parent, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip
@@ -40,16 +41,15 @@ def simulate(file, *options, timeout):
     assert re.search(r"^\d+ passed(, \d+ (skipped|deselected))? in ", done.stdout, re.MULTILINE), done.stdout
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_simulator(file):
-    simulate(file, timeout=280)
+@pytest.mark.parametrize("first", range(PROCESSES))
+def test_simulator(first):
+    simulate(FILES[first::PROCESSES], timeout=280)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("file", [file for file in FILES if "@some(" in (TESTS / "simulator" / file).read_text()])
-def test_simulator_whole(file):
-    simulate(file, "-m", "slow", timeout=1200)
+@pytest.mark.timeout(3600)
+def test_simulator_whole():
+    simulate(FILES, "-m", "slow", timeout=3600)
 
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")

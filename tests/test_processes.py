@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import run_python
-from threading_layers import every_layer, forks, settings
+from helpers import one_in, run_python, some_of
+from threading_layers import INSTALLED, forks, settings
 
 import numbaconv as nc
 
@@ -90,9 +90,8 @@ LAYER = "\nassert numba.threading_layer() == {!r}"
 
 
 @forks
-@every_layer
-@pytest.mark.parametrize("kind", FORKS)
-def test_a_forked_child(layer, kind):
+@pytest.mark.parametrize(("kind", "layer"), one_in(len(INSTALLED), FORKS, INSTALLED))
+def test_a_forked_child(kind, layer):
     run_python(PREPARE + FORKS[kind] + LAYER.format(layer), env=settings(layer), timeout=250)
 
 
@@ -234,7 +233,7 @@ else:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's capabilities and folders")
-@pytest.mark.parametrize("home", ["writable", "read-only", None])
+@pytest.mark.parametrize("home", some_of(["writable", "read-only", None], 1))
 def test_a_package_that_is_read_only(tmp_path, home):
     """Installed by another user, and run by one who may have no home: a warning at most."""
     package, here = tmp_path / "numbaconv", tmp_path / "here"

@@ -5,8 +5,8 @@ import os
 import numba
 import numpy as np
 import pytest
-from helpers import run_python
-from threading_layers import every_layer, settings
+from helpers import one_in, run_python
+from threading_layers import INSTALLED, every_layer, settings
 
 import numbaconv as nc
 from numbaconv import execute
@@ -169,10 +169,12 @@ assert inside >= 3, (inside, span)
 """
 
 
-@every_layer
-@pytest.mark.parametrize("code", [THREADS, FIRST_CALLS], ids=["many calls", "the first calls"])
-def test_python_threads(layer, code):
-    run_python(code, env=settings(layer))
+PYTHON_THREADS = {"many calls": THREADS, "the first calls": FIRST_CALLS}
+
+
+@pytest.mark.parametrize(("code", "layer"), one_in(2, PYTHON_THREADS, INSTALLED))
+def test_python_threads(code, layer):
+    run_python(PYTHON_THREADS[code], env=settings(layer))
 
 
 @every_layer
@@ -180,9 +182,8 @@ def test_no_more_threads_than_numba_is_told_to_use(layer):
     run_python(FEWER, env=settings(layer) | {"NUMBA_NUM_THREADS": "4"})
 
 
-@every_layer
-@pytest.mark.parametrize("limit", [1, 3])
-def test_no_more_threads_than_the_environment_says(layer, limit):
+@pytest.mark.parametrize(("limit", "layer"), one_in(2, [1, 3], INSTALLED))
+def test_no_more_threads_than_the_environment_says(limit, layer):
     """Kernels of the user's own have the others too."""
     run_python(LIMITED, limit, env=settings(layer) | {"NUMBA_NUM_THREADS": "4", "NUMBACONV_NUM_THREADS": str(limit)})
 
@@ -221,7 +222,6 @@ def test_forks_while_another_thread_computes(layer):
     run_python(FORKS, env=settings(layer))
 
 
-@every_layer
-@pytest.mark.parametrize("driver", ["in series", "in parallel"])
-def test_other_python_threads_run_meanwhile(layer, driver):
+@pytest.mark.parametrize(("driver", "layer"), one_in(2, ["in series", "in parallel"], INSTALLED))
+def test_other_python_threads_run_meanwhile(driver, layer):
     run_python(GIL, driver, env=settings(layer))

@@ -42,19 +42,22 @@ def seconds(code, cache=None):
 
 
 ADDED = """
-import time, numba
+import time
+begin = time.process_time()
+import numba
 before = time.process_time()
 import numbaconv
-print(time.process_time() - before)
+print(time.process_time() - before, before - begin)
 """
 
 
 def test_importing_adds_little_to_numba():
+    """60 ms, or an eighth of Numba's own import and a little more, where that takes long."""
     for _ in range(4 * ROUNDS):
-        added = float(run_python(ADDED).stdout)
-        if added <= 0.06:
+        added, numbas = map(float, run_python(ADDED).stdout.split())
+        if added <= max(0.06, 0.15 * numbas):
             break
-    assert added <= 0.06
+    assert added <= max(0.06, 0.15 * numbas)
 
 
 def test_importing_loads_no_kernels():

@@ -3,7 +3,7 @@
 import ml_dtypes
 import numpy as np
 import pytest
-from helpers import assert_conforms, case, find_algorithm, operands, oracle, random_array, why_not
+from helpers import assert_conforms, case, find_algorithm, one_in, operands, oracle, random_array, why_not
 from numba import cuda, njit
 
 import numbaconv as nc
@@ -51,15 +51,13 @@ def device_conv2d(arrays, **options):
     return result.copy_to_host()
 
 
-@both
-@pytest.mark.parametrize("case", GRID, ids=str)
+@pytest.mark.parametrize(("algorithm", "case"), one_in(len(ALGORITHMS), ALGORITHMS, GRID), ids=str)
 def test_algorithms_conform(algorithm, case):
     arrays = operands(case, np.float32)
     assert_conforms(device_conv2d(arrays, algorithm=algorithm, **case.options), arrays, case.options)
 
 
-@both
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("algorithm", "dtype"), one_in(len(ALGORITHMS), ALGORITHMS, DTYPES))
 def test_dtypes(algorithm, dtype):
     one = case((1, 2, 3, 4), (2, 2, 2, 2), padding=1, bias=True)
     arrays = {name: a if a.itemsize == 1 or a.dtype.kind in "fc" else a % 100 for name, a in operands(one, dtype).items()}
