@@ -159,12 +159,34 @@ def test_tiles_of_many_pixels_are_for_those_who_have_the_registers(capability, l
     from numbaconv.options import ConvOptions
     from numbaconv.spec import ArraySpec, normalise
 
-    monkeypatch.setattr(implicit_gemm, "capability", lambda: capability)
     shapes = (32, 64, 56, 56), (outs, 64, 1, 1)
     spec, _ = normalise(2, *(ArraySpec(shape, np.dtype("f4"), last) for shape in shapes), None, None, ConvOptions())
-    implicit_gemm.cut.cache_clear()
-    assert implicit_gemm.cut(spec).tile.wide == wide
-    implicit_gemm.cut.cache_clear()
+    for current in ((9, 0), capability):  # several GPUs in one process
+        monkeypatch.setattr(implicit_gemm, "capability", lambda current=current: current)
+        tile = implicit_gemm.cut(spec).tile
+    assert tile.wide == wide
+
+
+@pytest.mark.parametrize(
+    ("shape", "weight_shape", "clustered"),
+    [
+        ((64, 28, 28, 128), (128, 128, 3, 3), True),  # whose blocks read the L2 cache for longer than they multiply
+        ((64, 14, 14, 256), (256, 256, 3, 3), True),
+        ((64, 7, 7, 512), (512, 512, 3, 3), True),
+        ((1, 14, 14, 256), (256, 256, 3, 3), False),
+        ((64, 56, 56, 64), (256, 64, 1, 1), False),  # memory takes longer
+    ],
+)
+def test_blocks_share_what_they_read_where_that_takes_longest(shape, weight_shape, clustered):
+    from numbaconv.cuda import tma_gemm
+    from numbaconv.options import ConvOptions
+    from numbaconv.spec import ArraySpec, normalise
+
+    options = ConvOptions(layout="NHWC", padding=weight_shape[-1] // 2)
+    spec, _ = normalise(2, *(ArraySpec(one, np.dtype("f2")) for one in (shape, weight_shape)), None, None, options)
+    tile, _ = tma_gemm.cut(spec)
+    assert (tile.down * tile.across > 1) == clustered
+    assert tma_gemm.blocks(spec, tile) % (tile.down * tile.across) == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

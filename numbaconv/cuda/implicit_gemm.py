@@ -74,10 +74,14 @@ def wave_seconds(spec: ConvSpec, tile: Tile, splits: int = 1) -> float:
     return waves * (-(-steps(spec) // splits) + 2 / max(1, min(RESIDENT, waves))) * step
 
 
-@lru_cache(maxsize=4096)
 def cut(spec: ConvSpec) -> Cut:
-    """Return the cut that takes least, the first of equals."""
-    return best_cut(able(spec), steps(spec), lambda one: gemm_seconds(spec, one))
+    """Return the cut that takes least on the current GPU, the first of equals."""
+    return _cut(spec, (*able(spec),))
+
+
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, tiles: tuple[Tile, ...]) -> Cut:
+    return best_cut(tiles, steps(spec), lambda one: gemm_seconds(spec, one))
 
 
 def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
