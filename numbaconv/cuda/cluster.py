@@ -14,7 +14,7 @@ import numpy as np
 from numbaconv.cuda import tma
 from numbaconv.cuda.ptx import SHARED, instruction
 
-__all__ = ["arrive_at", "load_pixels", "load_rows", "meet", "rank", "release_at"]
+__all__ = ["arrive_at", "load_pixels", "load_rows", "meet", "meet_ready", "rank"]
 
 # Which of the cluster's blocks this one is.
 rank = instruction("mov.u32 $0, %cluster_ctarank;", "r", "", lambda: np.zeros((1, 1), np.uint32))
@@ -31,19 +31,18 @@ def _arrive_at(address: Any, of: Any) -> None:
     tma._arrive(address)
 
 
-# All threads of all blocks wait for each other, and see what was written to shared memory before.
-meet = instruction("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;", "", "", _meet, effects=True)
+# All threads of all blocks wait for each other, and see what was written to shared memory before. `meet_ready` is for those who
+# have but made barriers ready, which is fenced: the other waits for all that is on its way to memory.
+_WAIT = "barrier.cluster.wait.acquire;"
+meet = instruction(f"barrier.cluster.arrive.release; {_WAIT}", "", "", _meet, effects=True)
+meet_ready = instruction(f"barrier.cluster.arrive.relaxed; {_WAIT}", "", "", _meet, effects=True)
 
-
-def _arriving(how: str) -> Any:
-    there = ".reg .b32 there; mapa.shared::cluster.u32 there, $0, $1;"
-    text = f"{{ {there} mbarrier.arrive.{how}shared::cluster.b64 _, [there]; }}"
-    return instruction(text, "", f"{SHARED}r", _arrive_at, effects=True)
-
-
-# At the barrier which lies in the shared memory of the block of a rank where this one's lies in its own. The second way waits
-# until the other blocks see what the thread read and wrote, which takes as long as that is on its way to memory.
-arrive_at, release_at = _arriving(""), _arriving("release.cluster.")
+# At the barrier which lies in the shared memory of the block of a rank where this one's lies in its own. It orders nothing but
+# what this block sees: what other blocks may overwrite was read before.
+_THERE = ".reg .b32 there; mapa.shared::cluster.u32 there, $0, $1;"
+arrive_at = instruction(
+    f"{{ {_THERE} mbarrier.arrive.shared::cluster.b64 _, [there]; }}", "", f"{SHARED}r", _arrive_at, effects=True
+)
 
 
 # ---------------------------------------------------------------- tiles that go to several blocks

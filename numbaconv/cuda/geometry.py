@@ -11,10 +11,10 @@ from numbaconv.spec import ConvSpec
 
 __all__ = [
     "ACROSS", "ALL_BLOCKS", "BANKS", "BESIDE", "CIRCULAR", "DOWN", "HALO_BLOCKS", "HALO_BYTES", "KC", "LANES_OF_CHANNELS",
-    "LIST", "MODES", "MOST_STAGES", "OF_MULTIPROCESSOR", "PART", "REFLECT", "REGISTERS", "REPLICATE", "ROWS", "ROW_BYTES",
-    "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "TAP_BITS", "THREADS_OF_COPY", "THREADS_OF_GEMM",
+    "LIST", "MODES", "MOST_STAGES", "OF_MULTIPROCESSOR", "PART", "PARTITIONS", "REFLECT", "REGISTERS", "REPLICATE", "ROWS",
+    "ROW_BYTES", "SECTOR", "SHARED_BYTES", "STAGES", "STAGE_BYTES", "SUB", "TAP_BITS", "THREADS_OF_COPY", "THREADS_OF_GEMM",
     "THREADS_OF_TILES", "TILE_BITS", "ZEROS", "Geometry", "Strides", "Tiles", "beyond_32_bits", "geometry",
-    "outs_per_thread", "resident", "stages_of", "weight_vector",
+    "most_registers", "outs_per_thread", "resident", "stages_of", "weight_vector",
 ]  # fmt: skip
 
 ZEROS, REFLECT, REPLICATE, CIRCULAR = range(4)
@@ -25,9 +25,9 @@ ALL_BLOCKS = 2**31 - 1  # of a grid, at most
 # The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
 ROWS = 4
 SHARED_BYTES = 48 * 1024
-# Of a multiprocessor of compute capability 9.0: bytes of shared memory, and words of registers. A block has, beside the stages of
-# operands, a few KiB at most.
-OF_MULTIPROCESSOR, BESIDE, REGISTERS = 227 * 1024, 4096, 65536
+# Of a multiprocessor of compute capability 9.0: bytes of shared memory, and the parts that it divides its warps among, with their
+# words of registers. A block has, beside the stages of operands, a few KiB at most.
+OF_MULTIPROCESSOR, BESIDE, PARTITIONS, REGISTERS = 227 * 1024, 4096, 4, 16384
 
 # Implicit GEMM: the threads of a block, those of a warp along pixels and along output channels, the neighbouring sums of a thread
 # along both, which are read as one vector, and how many input channels are multiplied in a step. A list of the channels of all
@@ -123,6 +123,12 @@ def beyond_32_bits(spec: ConvSpec, products: int, blocks: int) -> str | None:
 def resident(stages: int) -> int:
     """How many blocks whose stages take so many bytes the shared memory of a multiprocessor of 9.0 holds."""
     return OF_MULTIPROCESSOR // (stages + BESIDE)
+
+
+def most_registers(threads: int, blocks: int) -> int:
+    """How many registers a thread may have where a multiprocessor of 9.0 holds so many blocks of so many threads."""
+    warps = -(-blocks * threads // (32 * PARTITIONS))  # of one part
+    return min(255, REGISTERS // (32 * warps) // 8 * 8)
 
 
 def stages_of(step: int) -> int:

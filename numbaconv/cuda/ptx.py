@@ -28,7 +28,7 @@ from numbaconv.cuda.target import simulated
 __all__ = [
     "INSTRUCTIONS", "SHARED", "Instruction", "address_of", "bits_float", "commit", "copy_async_4", "copy_async_8",
     "copy_async_16", "divide", "float_bits", "ldmatrix_x4", "load_16_bytes", "load_words", "meeting", "mma_bf16", "mma_f16",
-    "mma_tf32", "moved", "round_to_tf32", "shared_address", "wait_for_all_but",
+    "mma_tf32", "moved", "round_to_tf32", "shared_address", "this_thread", "wait_for_all_but",
 ]  # fmt: skip
 
 INSTRUCTIONS: list[Instruction] = []
@@ -300,6 +300,15 @@ def wait_for_all_but(groups: int) -> Any:
     if simulated():
         return lambda: _Copies.of_thread().wait(groups)
     return instruction(f"cp.async.wait_group {groups};", "", "", lambda: None, effects=True)
+
+
+def _this_thread() -> np.ndarray:
+    thread: Any = threading.current_thread()
+    return np.array([[thread.thread_id]], np.uint32)
+
+
+# As cuda.threadIdx.x, found anew: what is made of it is not kept in registers from before a loop.
+this_thread = instruction("mov.u32 $0, %tid.x;", "r", "", _this_thread, effects=True)
 
 
 # ---------------------------------------------------------------- barriers

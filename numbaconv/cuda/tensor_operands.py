@@ -60,6 +60,7 @@ class Shape(NamedTuple):
     resident: int = 1  # blocks that a multiprocessor holds
     down: int = 1  # blocks of a cluster above each other, which read the same weights once
     across: int = 1  # beside each other, which read the same pixels once
+    prompt: bool = False  # whether a block's next tile comes while it stores one
 
 
 def blocks(spec: ConvSpec, rows: int, columns: int) -> int:
@@ -72,16 +73,17 @@ def gemm_seconds(spec: ConvSpec, shape: Shape, splits: int, parts: int) -> float
     """Seconds: a launch, the longest of arithmetic, what blocks read, and memory traffic, and adding the sums of so many splits.
 
     A step costs the products of the tile, and `handling` more for each of its rows and columns; and at least half the time in
-    which a later step's bytes come. Before the first step of a tile there are `ahead` of them, and after the last FINISHING for
-    each result, unless another block of the multiprocessor multiplies meanwhile.
+    which a later step's bytes come. Before the first step of a tile there are `ahead` of them, or of the first tile alone, and
+    after the last FINISHING for each result, unless another block of the multiprocessor multiplies meanwhile.
     """
-    rows, columns, row_bytes, ahead, efficiency, handling, resident, down, across = shape
+    rows, columns, row_bytes, ahead, efficiency, handling, resident, down, across, prompt = shape
     steps = -(-parts * PART // row_bytes // splits)
     operations = 2 * row_bytes * (rows * columns + handling * (rows + columns)) / operand_dtype(spec).itemsize
     step = max(operations * MULTIPROCESSORS / (efficiency * rate(spec)), ROUND_TRIP / 2)
     many = blocks(spec, rows * down, columns * across) * down * across * splits
     waves = -(-many // MULTIPROCESSORS)
-    alone = (ahead * step + rows * columns * FINISHING) / max(1, min(resident, waves))
+    first, finishing = ahead * step, rows * columns * FINISHING
+    alone = (finishing + first / (max(1, waves) if prompt else 1)) / max(1, min(resident, waves))
     read = many * steps * (rows / across + columns / down) * row_bytes
     working = max(waves * (steps * step + alone), read / L2_BANDWIDTH, spec.bytes_moved / BANDWIDTH)
     return LATENCY + working + reduction_seconds(spec, splits)

@@ -38,13 +38,12 @@ class Tile(NamedTuple):
     across: int = 1
 
 
-# Those of warpgroup_gemm, one of three warpgroups, which leaves fewer multiprocessors idle where there are few tiles, and in
-# clusters large ones, which read less of the L2 cache. Three warpgroups by 256 would need 154 registers a thread; there are 152.
-ALONE = (Tile(3, 128, 4), *(Tile(*one) for one in warpgroup_gemm.TILES))
-CLUSTERED = (
-    *(Tile(*one, *two) for one in ((3, 128, 4), (2, 256, 4), (2, 128, 3)) for two in ((2, 1), (1, 2))),
-    Tile(2, 128, 3, 2, 2),
-)
+# Large ones, of which a multiprocessor holds one block, and smaller ones, of which it holds two or three. The warp that asks
+# costs a block the registers of four: two blocks of 128 x 128 would have 96 a thread, and spill, and one of three warpgroups by
+# 256 would need 154, of which there are 128. In clusters the large ones read less of the L2 cache.
+LARGE = (Tile(3, 128, 4), Tile(2, 256, 4), Tile(2, 128, 6))
+ALONE = (*LARGE, Tile(2, 64, 4), Tile(1, 128, 4), Tile(1, 64, 4))
+CLUSTERED = tuple(one._replace(down=down, across=across) for one in LARGE for down, across in ((2, 1), (1, 2)))
 TILES = (*ALONE, *CLUSTERED)
 EFFICIENCY = 0.85  # the share of the tensor cores' rate that wgmma comes to with nothing beside it: a guess, not measured
 
@@ -73,9 +72,8 @@ def gemm_seconds(spec: ConvSpec, one: Cut) -> float:
     """Predict the seconds of a cut: see :func:`numbaconv.cuda.tensor_operands.gemm_seconds`."""
     tile = one.tile
     rows, ahead = ROWS * tile.warpgroups, tile.stages - 1
-    shape = tensor_operands.Shape(
-        rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, handling=0, resident=resident(tile), down=tile.down, across=tile.across
-    )
+    cluster = {"down": tile.down, "across": tile.across}
+    shape = tensor_operands.Shape(rows, tile.N, ROW_BYTES, ahead, EFFICIENCY, 0, resident(tile), **cluster, prompt=True)
     return tensor_operands.gemm_seconds(spec, shape, one.splits, parts(spec))
 
 

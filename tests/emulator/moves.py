@@ -41,7 +41,9 @@ def bar(code: Code, operation: Operation) -> Step:
 @special
 def barrier(code: Code, operation: Operation) -> Step:
     """The cluster's: arriving and waiting for all are two instructions."""
-    assert operation.parts[1:] in (("cluster", "arrive", "release"), ("cluster", "wait", "acquire")), operation.text
+    ways = ("arrive", "release"), ("arrive", "relaxed"), ("wait", "acquire")
+    assert operation.parts[1] == "cluster", operation.text
+    assert operation.parts[2:] in ways, operation.text
 
     def arrive(b: Block) -> None:
         b.arrived[b.active()] = True

@@ -40,9 +40,7 @@ def mbarrier(code: Code, operation: Operation) -> Step:
 def _arrive(code: Code, operation: Operation) -> Step:
     """Arrive, and expect bytes, or arrive alone, perhaps at another block's barrier."""
     expecting = operation.parts[2:] == ("expect_tx", "shared::cta", "b64")
-    *release, space, _ = operation.parts[2:]
-    assert expecting or space in ("shared::cta", "shared::cluster"), operation.text
-    assert expecting or not release or (release, space) == (["release", "cluster"], "shared::cluster"), operation.text
+    assert expecting or operation.parts[2:] in (("shared::cta", "b64"), ("shared::cluster", "b64")), operation.text
     assert operation.operands[0] == "_", operation.text
     address = code.address(operation.operands[1])
     read = code.lanes(operation.operands[2] if expecting else 0, np.uint32)

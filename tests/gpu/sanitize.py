@@ -102,7 +102,7 @@ def run_all(algorithm, dtype, precision, rng):
 def in_clusters(rng):
     """What ``tma_gemm`` does with larger problems than these: blocks in clusters."""
     usual = tma_gemm.cut
-    tma_gemm.cut = lambda spec: tma_gemm.Cut(tma_gemm.TILES[-1], 1)
+    tma_gemm.cut = lambda spec: tma_gemm.Cut(tma_gemm.CLUSTERED[-1], 1)
     execute.forget()
     try:
         return run_all("tma_gemm", np.float16, "ieee", rng)

@@ -2,8 +2,8 @@
 
 A step is 128 bytes of input channels of one tap: a column of pixels, and the rows of weights. One thread of a warp of its own
 asks for step after step, as many ahead as shared memory has stages; the warpgroups multiply a stage when its barrier in `full`
-says that it came, and give it back through its barrier in `empty`. They store their sums by way of the stages' memory, and say
-through the last of these barriers when the next tile may come there.
+says that it came, and give it back through its barrier in `empty`. They store their sums through the memory of a tile's last
+stage, some columns at a time, while the next tile comes to the others.
 
 The blocks of a cluster have neighbouring tiles: those beside each other have the same pixels, those above each other the same
 weights, and each asks for its share of them for all of these.
@@ -18,15 +18,17 @@ from numba import cuda, float32, int32, int64, uint32
 
 from numbaconv.cuda import cluster, ptx, tma, warpgroup
 from numbaconv.cuda.binary import factory
-from numbaconv.cuda.geometry import REGISTERS, resident
+from numbaconv.cuda.geometry import most_registers, resident
 from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import pixel_32, split_32, tile_of
 from numbaconv.cuda.kernels.warpgroup_tile import aligned, bytes_of_sums, warpgroup_tile
+from numbaconv.cuda.target import MULTIPROCESSORS
 from numbaconv.cuda.tensor_map import WORDS
 
 __all__ = ["ASKING", "BLOCKS", "tma_gemm"]
 
 BLOCKS = 528  # at most, four times an H200's multiprocessors: each has its maps
+COLUMNS = 32  # of sums that are stored at a time, so that they fit a stage
 ASKING = 32  # threads of the warp that asks
 
 
@@ -112,10 +114,8 @@ def asking(kind, BM, N, stages, down, across):
     def ask(walk, sizes, own, barriers, base, maps):
         """Ask for the steps of every tile in turn, each as soon as all who are sent a part of it gave its stage back."""
         (tile, tiles, stride), (tiles_m, tiles_n, steps, chunks), (row, column, g), (full, empty) = walk, sizes, own, barriers
-        number, stored = uint32(0), uint32(0)  # steps and tiles before
+        number = uint32(0)  # steps before
         while tile < tiles:
-            if stored > uint32(0):
-                tma.wait(ptx.moved(empty, 8 * stages), uint32(stored - uint32(1)) & uint32(1))
             high, wide, _, _, begin, end = tile_of(tile, tiles_m, tiles_n, steps, g)
             n, _, h, w = pixel_32(int32((high * down + row) * BM + column * pixels), g)
             first = n, h * g.stride_h - g.low_h, w * g.stride_w - g.low_w
@@ -127,13 +127,13 @@ def asking(kind, BM, N, stages, down, across):
                 tma.wait(ptx.moved(empty, 8 * place), before)
                 bring(step, ptx.moved(base, place * uint32(stage)), ptx.moved(full, 8 * place), maps, first, o0, own)
                 step, number = following(step, chunks, g), uint32(number + uint32(1))
-            tile, stored = int32(tile + stride), uint32(stored + uint32(1))
+            tile = int32(tile + stride)
 
     return ask
 
 
 @cache
-def giving_back(down, across, arrive_at):
+def giving_back(down, across):
     """Return what says, by a thread of each warpgroup, to all blocks that send parts of a stage that it may be overwritten."""
 
     @inlined
@@ -144,7 +144,7 @@ def giving_back(down, across, arrive_at):
         else:
             other_row, other_column = thread // uint32(across), thread % uint32(across)
             if thread < down * across and (other_row == row or other_column == column):
-                arrive_at(barrier, thread)
+                cluster.arrive_at(barrier, thread)
 
     return give_back
 
@@ -158,16 +158,17 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
     channels = warpgroup.ROW // (4 if kind == "tf32" else 2)
     BM, threads, together = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, down * across
     product = warpgroup.products(kind, N)
-    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation, number=1)
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation, 1, COLUMNS)
     ask = asking(kind, BM, N, stages, down, across)
-    give_back, give_back_all = (giving_back(down, across, arrive_at) for arrive_at in (cluster.arrive_at, cluster.release_at))
+    give_back = giving_back(down, across)
     stage_of, meet = stages_in_turn(stages), ptx.meeting(1, threads)
-    stage, given, with_last = (BM + N) * warpgroup.ROW, warpgroups * (down + across - 1), stages + 1
+    stage, given = (BM + N) * warpgroup.ROW, warpgroups * (down + across - 1)
+    assert bytes_of_sums(warpgroups, COLUMNS, form) <= stage
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
 
     @inlined
     def multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s):
-        """Sum the products of every tile in turn, and store it in the stages' place."""
+        """Sum the products of every tile in turn, and store them."""
         (tile, tiles, stride), (tiles_m, tiles_n, steps, _), (row, column, g), (full, empty) = walk, sizes, own, barriers
         base, lane = aligned(shared), uint32(thread) % uint32(warpgroup.THREADS)
         number = uint32(0)  # steps of earlier tiles, and of this one
@@ -188,20 +189,19 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
                 if step >= end:
                     break
             sums = settle(sums)
-            place, _ = stage_of(uint32(number - uint32(1)))
-            give_back(ptx.moved(empty, 8 * place), lane, row, column)
 
             meet()
-            store(sums, shared, arrays, places, group, o0, s, g)
+            place, _ = stage_of(uint32(number - uint32(1)))
+            store(sums, shared, ptx.moved(base, place * uint32(stage)), arrays, places, group, o0, s, g)
             warpgroup.publish()  # what was read of the sums, before what comes next in their place
             meet()
-            give_back_all(ptx.moved(empty, 8 * stages), lane, row, column)
+            give_back(ptx.moved(empty, 8 * place), lane, row, column)
             tile = int32(tile + stride)
 
     def tma_gemm_kernel(input, weight, bias, residual, output, s, g, maps, input_map, weight_map):
         shared = cuda.shared.array(0, float32)
         full = cuda.shared.array(stages, int64)
-        empty = cuda.shared.array(with_last, int64)
+        empty = cuda.shared.array(stages, int64)
         outputs = cuda.shared.array(BM, int64)
         residuals = cuda.shared.array(BM, int64)
         thread, barriers = cuda.threadIdx.x, (ptx.shared_address(full), ptx.shared_address(empty))
@@ -215,25 +215,25 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
         if thread == 0:
             for i in range(stages):
                 tma.prepare(ptx.moved(barriers[0], 8 * i), uint32(1))
-            for i in range(with_last):
                 tma.prepare(ptx.moved(barriers[1], 8 * i), uint32(given))
             tma.fence_barriers()
+        here = publish_maps(maps, input_map, weight_map) if thread == threads else int64(0)
         if together > 1:
-            cluster.meet()
+            cluster.meet_ready()
         else:
             cuda.syncthreads()
 
         if thread == threads:
-            ask(walk, sizes, own, barriers, aligned(shared), publish_maps(maps, input_map, weight_map))
+            ask(walk, sizes, own, barriers, aligned(shared), here)
         elif thread < threads:
             arrays, places = (output, bias, residual), (outputs, residuals)
             multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s)
         if together > 1:
             cluster.meet()  # no block ends while others may still tell it something
 
-    tma_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS
-    tma_gemm_kernel.most_blocks = BLOCKS
-    blocks = resident(stages * stage)
-    tma_gemm_kernel.most_registers = REGISTERS // (blocks * (threads + ASKING)) // 8 * 8  # so that there is room for so many
+    held = resident(stages * stage)
+    tma_gemm_kernel.shared_bytes = stages * stage + warpgroup.EIGHT_ROWS
+    tma_gemm_kernel.most_registers = most_registers(threads + ASKING, held)
+    tma_gemm_kernel.most_blocks = min(BLOCKS, held * MULTIPROCESSORS)  # so that a block's next tile comes while it stores one
     tma_gemm_kernel.cluster = together
     return tma_gemm_kernel

@@ -9,7 +9,7 @@ from numba import cuda, float32, int32, int64, uint32
 
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.binary import factory
-from numbaconv.cuda.geometry import ALL_BLOCKS, PART
+from numbaconv.cuda.geometry import ALL_BLOCKS, PART, most_registers, resident
 from numbaconv.cuda.inlined import inlined
 from numbaconv.cuda.kernels.common import tile_of
 from numbaconv.cuda.kernels.gather import gather
@@ -73,9 +73,10 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
         sums = settle(sums)
 
         cuda.syncthreads()
-        store(sums, shared, (output, bias, residual), (outputs, residuals), group, o0, s, g)
+        store(sums, shared, base, (output, bias, residual), (outputs, residuals), group, o0, s, g)
         cuda.syncthreads()
 
     warpgroup_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS
     warpgroup_gemm_kernel.most_blocks = ALL_BLOCKS
+    warpgroup_gemm_kernel.most_registers = most_registers(threads, resident(stages * stage))
     return warpgroup_gemm_kernel

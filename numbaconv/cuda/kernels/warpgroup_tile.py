@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from numba import cuda, float32, uint32
+from numba import cuda, float32, int32, uint32
 
 from numbaconv.cuda import ptx, warpgroup
 from numbaconv.cuda.inlined import inlined
@@ -21,40 +21,41 @@ def aligned(shared):
     return ptx.moved(begin, -begin & warpgroup.EIGHT_ROWS - 1)
 
 
-def _lines(rows, N, form):
-    """How the sums of so many rows lie on their way: their lines, and the floats from one to the next.
+def _lines(rows, columns, form):
+    """How a rectangle of sums lies on its way: its lines, and the floats from one to the next.
 
     With these distances threads which store together store to different banks.
     """
-    return (rows, N + 8) if form.along == CHANNELS else (N, rows + 4)
+    return (rows, columns + 8) if form.along == CHANNELS else (columns, rows + 4)
 
 
-def pitch_of_sums(warpgroups, N, form):
+def pitch_of_sums(warpgroups, columns, form):
     """The floats from one line of sums to the next."""
-    return _lines(warpgroup.M * warpgroups, N, form)[1]
+    return _lines(warpgroup.M * warpgroups, columns, form)[1]
 
 
-def bytes_of_sums(warpgroups, N, form):
-    """Shared memory that the sums take on their way."""
-    lines, pitch = _lines(warpgroup.M * warpgroups, N, form)
+def bytes_of_sums(warpgroups, columns, form):
+    """Shared memory that so many columns of sums take on their way."""
+    lines, pitch = _lines(warpgroup.M * warpgroups, columns, form)
     return lines * pitch * 4
 
 
 @cache
-def warpgroup_tile(kind, warpgroups, N, form, activation, number=0):
+def warpgroup_tile(kind, warpgroups, N, form, activation, number=0, columns=None):
     """Return three functions for tiles of 64 rows a warpgroup, and N columns. The warpgroups meet at a barrier by its number.
 
     ``find_rows`` is that of ``results``; ``multiply(sums, stage)`` begins the products of a stage, the rows of A and after them
-    those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory.
+    those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory from an address on, all
+    columns at once or so many.
     """
-    BM, threads = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups
-    pitch = pitch_of_sums(warpgroups, N, form)
-    product = warpgroup.products(kind, N)
+    BM, threads, columns = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, columns or N
+    pitch, pieces, sums_of_piece = pitch_of_sums(warpgroups, columns, form), N // columns, columns // 2
+    product, part = warpgroup.products(kind, N), warpgroup.products(kind, columns)
     add, hold = product.add, product.hold
-    to_shared, row_step = (product.store_rows, pitch * 4) if form.along == CHANNELS else (product.store_columns, 4)
+    to_shared, row_step = (part.store_rows, pitch * 4) if form.along == CHANNELS else (part.store_columns, 4)
     meet = ptx.meeting(number, threads)
     find_rows = rows_of(BM, threads)
-    put = storing(float32, activation, form, BM, N, pitch, threads)
+    put = storing(float32, activation, form, BM, columns, pitch, threads)
 
     @inlined
     def multiply(sums, stage):
@@ -70,13 +71,22 @@ def warpgroup_tile(kind, warpgroups, N, form, activation, number=0):
         warpgroup.commit()
         return sums
 
-    @inlined
-    def store(sums, shared, arrays, places, group, o0, s, g):
-        base, thread = aligned(shared), cuda.threadIdx.x
-        skipped = (base - ptx.shared_address(shared)) // 4
-        rows = thread // warpgroup.THREADS * warpgroup.M
-        to_shared(sums, ptx.moved(base, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
-        meet()
-        put(shared, skipped, arrays, places, (group, o0, 0), thread, s, g)
+    def storing_from(piece):
+        """Return what stores the columns of a piece and those after it: one after the other, their sums make room."""
+        first, last = piece * sums_of_piece, (piece + 1) * sums_of_piece
+        rest = storing_from(piece + 1) if piece + 1 < pieces else None
 
-    return find_rows, multiply, store
+        @inlined
+        def store(sums, shared, at, arrays, places, group, o0, s, g):
+            thread, o = int32(ptx.this_thread()), o0 + piece * columns
+            rows = thread // warpgroup.THREADS * warpgroup.M
+            to_shared(sums[first:last], ptx.moved(at, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
+            meet()
+            put(shared, (at - ptx.shared_address(shared)) // 4, arrays, places, (group, o, 0), thread, s, g)
+            if rest is not None and o + columns < g.outs:
+                meet()
+                rest(sums, shared, at, arrays, places, group, o0, s, g)
+
+        return store
+
+    return find_rows, multiply, storing_from(0)
