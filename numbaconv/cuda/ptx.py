@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter, Signature
@@ -325,7 +325,7 @@ def meeting(number: int, threads: int) -> Any:
 _PATIENCE = 60  # seconds after which a simulated thread says that the others do not come
 
 
-def _meeting_place(number: int, threads: int) -> threading.Barrier:
+def _meeting_place(number: Hashable, threads: int) -> threading.Barrier:
     """A simulated block's barrier."""
     thread: Any = threading.current_thread()
     places: dict = thread._manager.__dict__.setdefault("meetings", {})

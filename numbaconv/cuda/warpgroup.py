@@ -23,7 +23,7 @@ from numba.cuda.extending import intrinsic
 
 from numbaconv.cuda.geometry import PART
 from numbaconv.cuda.inlined import inlined
-from numbaconv.cuda.ptx import _bf16, _f16, _tf32, instruction
+from numbaconv.cuda.ptx import _PATIENCE, _bf16, _f16, _meeting_place, _tf32, instruction
 from numbaconv.cuda.target import simulated
 
 __all__ = [
@@ -129,6 +129,12 @@ def meaning(kind: str, n: int) -> Callable[[int, tuple, int, int], tuple]:
     return add
 
 
+def _meet() -> None:
+    """Let a warpgroup's threads wait for each other: products are over for all of them together."""
+    thread: Any = threading.current_thread()
+    _meeting_place(("warpgroup", thread.thread_id // THREADS), THREADS).wait(_PATIENCE)
+
+
 def _simulated(kind: str, n: int) -> Any:
     add = meaning(kind, n)
 
@@ -139,13 +145,17 @@ def _simulated(kind: str, n: int) -> Any:
                 int(address + row * (row_step or pitch) + column * (pitch if row_step else 4))
             ).value = value
 
+    def settle(sums: tuple) -> tuple:
+        _meet()
+        return sums
+
     def store_columns(sums: tuple, address: int, pitch: int, thread: int) -> None:
         store_rows(sums, address, pitch, thread, row_step=4)
 
     return SimpleNamespace(
         zeros=lambda: (np.float32(0),) * (n // 2),
         add=lambda sums, a, b: add(threading.current_thread().thread_id % THREADS, sums, a, b),  # type: ignore[attr-defined]
-        settle=lambda sums: sums, hold=lambda sums: sums, wait_for_all_but_1=lambda: None, wait_for_all=lambda: None,
+        settle=settle, hold=lambda sums: sums, wait_for_all_but_1=_meet, wait_for_all=_meet,
         store_rows=store_rows, store_columns=store_columns,
     )  # fmt: skip
 

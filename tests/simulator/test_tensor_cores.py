@@ -39,7 +39,7 @@ def test_instructions_of_warpgroups(case):
     check("warpgroup_gemm", "float16", "ieee", case)
 
 
-@some(TMA_GRID, 2)
+@some(TMA_GRID, 2, 7)
 def test_tiles_that_are_asked_for(case):
     check("tma_gemm", "float16", "ieee", case)
 

@@ -157,13 +157,13 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
     """
     channels = warpgroup.ROW // (4 if kind == "tf32" else 2)
     BM, threads, together = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, down * across
-    product = warpgroup.products(kind, N)
-    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation, 1, COLUMNS)
+    product, columns = warpgroup.products(kind, N), min(N, COLUMNS)
+    find_rows, multiply, store = warpgroup_tile(kind, warpgroups, N, form, activation, 1, columns)
     ask = asking(kind, BM, N, stages, down, across)
     give_back = giving_back(down, across)
     stage_of, meet = stages_in_turn(stages), ptx.meeting(1, threads)
     stage, given = (BM + N) * warpgroup.ROW, warpgroups * (down + across - 1)
-    assert bytes_of_sums(warpgroups, COLUMNS, form) <= stage
+    assert bytes_of_sums(warpgroups, columns, form) <= stage
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
 
     @inlined

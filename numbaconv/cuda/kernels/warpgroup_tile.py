@@ -49,6 +49,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation, number=0, columns=None
     columns at once or so many.
     """
     BM, threads, columns = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, columns or N
+    assert N % columns == 0, "whole pieces"
     pitch, pieces, sums_of_piece = pitch_of_sums(warpgroups, columns, form), N // columns, columns // 2
     product, part = warpgroup.products(kind, N), warpgroup.products(kind, columns)
     add, hold = product.add, product.hold
