@@ -6,7 +6,7 @@ import re
 import ml_dtypes  # noqa: F401  (names bfloat16)
 import numpy as np
 import pytest
-from helpers import every_other, one_in, random_array
+from helpers import random_array
 
 pytest.importorskip("numba.cuda", reason="numba-cuda is not installed")
 pytest.importorskip("cuda.core", reason="cuda-core is not installed")
@@ -25,9 +25,9 @@ TARGETS = [((7, 5), "float32"), ((9, 0), "float32"), ((7, 5), "float64"), ((9, 0
 ]
 
 
-@pytest.mark.parametrize(("name", "target"), one_in(2, ["direct", "tiled"], TARGETS))
-def test_kernels_assemble(name, target):
-    cc, dtype = target
+@pytest.mark.parametrize("name", ["direct", "tiled"])
+@pytest.mark.parametrize(("cc", "dtype"), TARGETS)
+def test_kernels_assemble(name, cc, dtype):
     from numba import from_dtype
 
     from numbaconv.cuda.kernels.direct import direct
@@ -73,7 +73,7 @@ GEMM_RESOURCES = {
     [
         ((7, 5), "float32", (8, 8, 16), False, False, BY_TAP, 4),
         ((9, 0), "float32", (8, 8, 16), False, True, BY_TAP, 4),
-        *every_other([((9, 0) if one[1][2] == 8 else (8, 0), *one) for one in GEMM_RESOURCES]),
+        *(((9, 0) if one[1][2] == 8 else (8, 0), *one) for one in GEMM_RESOURCES),
     ],
 )
 def test_implicit_gemm_assembles(dtype, tile, last, asynchronous, reading, many, cc):
@@ -129,9 +129,7 @@ TENSOR_RESOURCES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("cc", "tile", "kind"), [((8, 0), (2, 4, 4, 4), "tf32"), *every_other([((9, 0), *one) for one in TENSOR_RESOURCES])]
-)
+@pytest.mark.parametrize(("cc", "tile", "kind"), [((8, 0), (2, 4, 4, 4), "tf32"), *(((9, 0), *one) for one in TENSOR_RESOURCES)])
 def test_tensor_gemm_assembles(tile, kind, cc):
     from numbaconv.cuda.kernels.tensor_gemm import tensor_gemm
 
@@ -155,7 +153,7 @@ WARPGROUP_RESOURCES = {
 }
 
 
-@pytest.mark.parametrize(("tile", "kind"), every_other(WARPGROUP_RESOURCES))
+@pytest.mark.parametrize(("tile", "kind"), WARPGROUP_RESOURCES)
 def test_warpgroup_gemm_assembles(tile, kind):
     from numbaconv.cuda.kernels.warpgroup_gemm import warpgroup_gemm
 
@@ -171,21 +169,21 @@ def test_warpgroup_gemm_assembles(tile, kind):
 
 TMA_RESOURCES = {
     ((3, 128, 4, 1, 1), "f16"): (128, 168000),
-    ((3, 128, 4, 2, 1), "bf16"): (128, 168000),
-    ((3, 128, 4, 1, 2), "tf32"): (128, 168000),
+    ((3, 128, 4, 2, 1), "bf16"): (104, 168000),
+    ((3, 128, 4, 1, 2), "tf32"): (104, 168000),
     ((2, 256, 4, 1, 1), "bf16"): (168, 199744),
-    ((2, 256, 4, 2, 1), "tf32"): (168, 199744),
+    ((2, 256, 4, 2, 1), "tf32"): (160, 199744),
     ((2, 256, 4, 1, 2), "f16"): (168, 199744),
-    ((2, 128, 6, 1, 1), "f16"): (152, 199776),
-    ((2, 128, 6, 2, 1), "bf16"): (152, 199776),
-    ((2, 128, 6, 1, 2), "tf32"): (152, 199776),
-    ((2, 64, 4, 1, 1), "bf16"): (80, 101440),
-    ((1, 128, 4, 1, 1), "tf32"): (112, 100416),
-    ((1, 64, 4, 1, 1), "f16"): (80, 67648),
+    ((2, 128, 6, 1, 1), "f16"): (144, 199776),
+    ((2, 128, 6, 2, 1), "bf16"): (104, 199776),
+    ((2, 128, 6, 1, 2), "tf32"): (96, 199776),
+    ((2, 64, 4, 1, 1), "bf16"): (72, 101440),
+    ((1, 128, 4, 1, 1), "tf32"): (96, 100416),
+    ((1, 64, 4, 1, 1), "f16"): (72, 67648),
 }
 
 
-@pytest.mark.parametrize(("tile", "kind"), every_other(TMA_RESOURCES))
+@pytest.mark.parametrize(("tile", "kind"), TMA_RESOURCES)
 def test_tma_gemm_assembles(tile, kind):
     from numbaconv.cuda.kernels.tma_gemm import ASKING, tma_gemm
     from numbaconv.cuda.tensor_map import TensorMap
@@ -199,7 +197,7 @@ def test_tma_gemm_assembles(tile, kind):
     assert registers <= most
     assert registers <= most_registers(tile[0] * 128 + ASKING, resident(tile[2] * (64 * tile[0] + tile[1]) * 128))
     assert shared == bytes_of_block <= 227 * 1024
-    assert ptx.count("wgmma.mma_async") % 4 == 0
+    assert ptx.count("wgmma.mma_async") in (4, 12), "a step, whose loop may be peeled twice"
     for rank, several in (("4d", across > 1), ("3d", down > 1)):
         loads = re.findall(rf"cp\.async\.bulk\.tensor\.{rank}\S*", ptx)
         assert {load.endswith(".multicast::cluster") for load in loads} == {several}
@@ -215,7 +213,7 @@ HALO_RESOURCES = {
 }
 
 
-@pytest.mark.parametrize(("tile", "kind"), every_other(HALO_RESOURCES))
+@pytest.mark.parametrize(("tile", "kind"), HALO_RESOURCES)
 def test_halo_gemm_assembles(tile, kind):
     from numbaconv.cuda.halo_gemm import Tile, bytes_of_sums
     from numbaconv.cuda.kernels import warpgroup_tile
@@ -251,7 +249,7 @@ DEPTHWISE_REGISTERS = {
 }
 
 
-@pytest.mark.parametrize(("cc", "dtype", "variant"), every_other(DEPTHWISE_REGISTERS))
+@pytest.mark.parametrize(("cc", "dtype", "variant"), DEPTHWISE_REGISTERS)
 def test_depthwise_assembles(dtype, variant, cc):
     from numba import from_dtype
 
@@ -297,9 +295,9 @@ def winograd_kernel(name, m):
     return output_transform(m, "last" in name), (input, bias, residual, output, s, g, tiles)
 
 
-@pytest.mark.parametrize(("cc", "transform"), one_in(3, [(7, 5), (8, 0), (9, 0)], WINOGRAD_RESOURCES))
-def test_winograd_transforms_assemble(cc, transform):
-    name, m = transform
+@pytest.mark.parametrize("cc", [(7, 5), (8, 0), (9, 0)])
+@pytest.mark.parametrize(("name", "m"), WINOGRAD_RESOURCES)
+def test_winograd_transforms_assemble(name, m, cc):
     ptx, registers, shared = check_assembly(*winograd_kernel(name, m), cc)
     most, bytes_of_block = WINOGRAD_RESOURCES[name, m]
     assert registers <= most

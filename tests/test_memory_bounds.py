@@ -99,7 +99,7 @@ for kind, step in (("the same", 0), ("new shapes", 1)):
     for i in range(30):
         call(i * step)
     alive, before = counts(), resident()
-    for i in range(150 if not step else 60):  # seven each
+    for i in range(1000 if not step else 60):
         call(30 + i * step if step else 0)
     assert counts() == alive, kind
     grown = resident() - before

@@ -25,6 +25,7 @@ ALL_BLOCKS = 2**31 - 1  # of a grid, at most
 # The tiled kernel: how many pixels of a column a thread sums, and the memory that every GPU grants a block.
 ROWS = 4
 SHARED_BYTES = 48 * 1024
+
 # Of a multiprocessor of compute capability 9.0: bytes of shared memory, and the parts that it divides its warps among, with their
 # words of registers. A block has, beside the stages of operands, a few KiB at most.
 OF_MULTIPROCESSOR, BESIDE, PARTITIONS, REGISTERS = 227 * 1024, 4096, 4, 16384

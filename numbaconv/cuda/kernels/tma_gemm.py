@@ -167,9 +167,10 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
     zeros, settle, wait_for_products = product.zeros, product.settle, product.wait_for_all_but_1
 
     @inlined
-    def multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s):
+    def multiply_and_store(walk, sizes, own, barriers, shared, results, pixels, thread):
         """Sum the products of every tile in turn, and store them."""
         (tile, tiles, stride), (tiles_m, tiles_n, steps, _), (row, column, g), (full, empty) = walk, sizes, own, barriers
+        arrays, places, s = results
         base, lane = aligned(shared), uint32(thread) % uint32(warpgroup.THREADS)
         number = uint32(0)  # steps of earlier tiles, and of this one
         while tile < tiles:
@@ -192,7 +193,7 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
 
             meet()
             place, _ = stage_of(uint32(number - uint32(1)))
-            store(sums, shared, ptx.moved(base, place * uint32(stage)), arrays, places, group, o0, s, g)
+            store(sums, shared, ptx.moved(base, place * uint32(stage)), arrays, places, (group, o0), s, g)
             warpgroup.publish()  # what was read of the sums, before what comes next in their place
             meet()
             give_back(ptx.moved(empty, 8 * place), lane, row, column)
@@ -226,8 +227,8 @@ def tma_gemm(kind, warpgroups, N, stages, down, across, form, activation=None):
         if thread == threads:
             ask(walk, sizes, own, barriers, aligned(shared), here)
         elif thread < threads:
-            arrays, places = (output, bias, residual), (outputs, residuals)
-            multiply_and_store(walk, sizes, own, barriers, shared, arrays, places, pixels, thread, s)
+            results = (output, bias, residual), (outputs, residuals), s
+            multiply_and_store(walk, sizes, own, barriers, shared, results, pixels, thread)
         if together > 1:
             cluster.meet()  # no block ends while others may still tell it something
 

@@ -73,7 +73,7 @@ def warpgroup_gemm(kind, warpgroups, N, stages, mode, form, activation=None):
         sums = settle(sums)
 
         cuda.syncthreads()
-        store(sums, shared, base, (output, bias, residual), (outputs, residuals), group, o0, s, g)
+        store(sums, shared, base, (output, bias, residual), (outputs, residuals), (group, o0), s, g)
         cuda.syncthreads()
 
     warpgroup_gemm_kernel.shared_bytes = max(stages * stage, bytes_of_sums(warpgroups, N, form)) + warpgroup.EIGHT_ROWS

@@ -46,7 +46,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation, number=0, columns=None
 
     ``find_rows`` is that of ``results``; ``multiply(sums, stage)`` begins the products of a stage, the rows of A and after them
     those of B, 128 bytes each; ``store`` writes the sums to the output in a form, through shared memory from an address on, all
-    columns at once or so many.
+    columns at once or so many; the corner is the tile's group and its first output channel.
     """
     BM, threads, columns = warpgroup.M * warpgroups, warpgroup.THREADS * warpgroups, columns or N
     assert N % columns == 0, "whole pieces"
@@ -78,7 +78,8 @@ def warpgroup_tile(kind, warpgroups, N, form, activation, number=0, columns=None
         rest = storing_from(piece + 1) if piece + 1 < pieces else None
 
         @inlined
-        def store(sums, shared, at, arrays, places, group, o0, s, g):
+        def store(sums, shared, at, arrays, places, corner, s, g):
+            group, o0 = corner
             thread, o = int32(ptx.this_thread()), o0 + piece * columns
             rows = thread // warpgroup.THREADS * warpgroup.M
             to_shared(sums[first:last], ptx.moved(at, rows * row_step), uint32(pitch * 4), uint32(thread % warpgroup.THREADS))
@@ -86,7 +87,7 @@ def warpgroup_tile(kind, warpgroups, N, form, activation, number=0, columns=None
             put(shared, (at - ptx.shared_address(shared)) // 4, arrays, places, (group, o, 0), thread, s, g)
             if rest is not None and o + columns < g.outs:
                 meet()
-                rest(sums, shared, at, arrays, places, group, o0, s, g)
+                rest(sums, shared, at, arrays, places, corner, s, g)
 
         return store
 
