@@ -1,5 +1,7 @@
 """What a call takes beside its kernels: seconds of calls that compute next to nothing."""
 
+from itertools import count
+
 import numpy as np
 
 import numbaconv as nc
@@ -34,3 +36,22 @@ class Overhead:
 
     def time_prepared(self, passed):
         self.prepared()
+
+
+class NewShapes:
+    """Seconds of a call on an image of a size that was not seen before, which is planned; 16 channels."""
+
+    params = ("conv2d", "conv_transpose2d")
+    param_names = ("function",)
+    rounds = ROUNDS
+    number = 10
+    sizes = count()
+
+    def setup(self, function):
+        weight, options = numbers((16, 16, 3, 3)), {"conv2d": {"padding": 1}, "conv_transpose2d": {"stride": 2}}[function]
+        self.call = lambda image: getattr(nc, function)(image, weight, **options)
+        self.time_new_shape(function)
+
+    def time_new_shape(self, function):
+        more, high = divmod(next(self.sizes), 64)
+        self.call(np.zeros((1, 16, 32 + high, 32 + more), np.float32))

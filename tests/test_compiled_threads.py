@@ -97,7 +97,7 @@ def test_within_a_parallel_loop(layer):
     run_python(WITHIN, env=settings(layer))
 
 
-@every_layer
+@pytest.mark.parametrize("layer", some_of(INSTALLED, 1))
 def test_from_several_threads_of_python(layer):
     run_python(FROM_THREADS, env=settings(layer))
 
@@ -108,6 +108,6 @@ def test_after_a_fork(layer):
     run_python(FORKED, env=settings(layer))
 
 
-@pytest.mark.parametrize(("limit", "layer"), one_in(2, ["", "1"], INSTALLED))
+@pytest.mark.parametrize(("limit", "layer"), one_in(3, ["", "1"], INSTALLED))
 def test_with_fewer_threads(limit, layer):
     run_python(LIMITED, env={**settings(layer), "NUMBACONV_NUM_THREADS": limit})

@@ -63,7 +63,7 @@ KERNELS = [
     ((7, 5), "direct", "float32", "ieee", PLAIN[:1] + LAST + WRAPPED),
     slow((8, 0), "direct", "bfloat16", "ieee", PLAIN[:2]),
     slow((8, 0), "tiled", "float32", "ieee", PLAIN + LAST + WRAPPED),
-    ((9, 0), "tiled", "complex128", "ieee", PLAIN[:1]),
+    slow((9, 0), "tiled", "complex128", "ieee", PLAIN[:1]),
     slow((7, 5), "implicit_gemm", "float32", "ieee", PLAIN[:1]),
     ((9, 0), "implicit_gemm", "float32", "ieee", [*POINTWISE, *FEW_CHANNELS[:1]]),
     slow((9, 0), "implicit_gemm", "float32", "ieee", PLAIN + WRAPPED + FEW_CHANNELS + LAST),
@@ -182,7 +182,7 @@ def test_gradients_and_transposed():
     near(by_weight, lambda x, g: nc.grad.conv2d_weight(x, w.shape, g, **options), {"x": x, "g": g})
 
 
-@pytest.mark.parametrize("activation", ["gelu", njit(lambda x: x * x if x > 1 else -x)])
+@pytest.mark.parametrize("activation", some_of(["gelu", njit(lambda x: x * x if x > 1 else -x)], 1))
 def test_activations(activation):
     arrays = operands(PLAIN[0], "float32")
     with emulated((9, 0)):
@@ -240,7 +240,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("algorithm", "dtype", "old", "new", "fault"), some_of(WRONG, 0, 2, 5, 7, 8, 10, 12))
+@pytest.mark.parametrize(("algorithm", "dtype", "old", "new", "fault"), some_of(WRONG, 0, 5, 7, 8, 12))
 def test_wrong_kernels_are_found(algorithm, dtype, old, new, fault, monkeypatch):
     right = import_module(f"numbaconv.cuda.kernels.{algorithm}")
     source = Path(right.__file__).read_text()

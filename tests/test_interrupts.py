@@ -5,7 +5,7 @@ import random
 import sys
 
 import pytest
-from helpers import run_python
+from helpers import one_in, run_python
 
 # An interrupt some time after the call began. The call itself may be over by then.
 INTERRUPTED = """
@@ -58,9 +58,9 @@ assert (nc.Conv2d(w, algorithm="direct")(x) == 144).all()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a process")
-@pytest.mark.parametrize("layer", ["workqueue", "omp"])
-@pytest.mark.parametrize(("what", "most"), [("long", 0.05), ("prepared", 0.02)])
-def test_calls(what, most, layer):
+@pytest.mark.parametrize(("call", "layer"), one_in(2, [("long", 0.05), ("prepared", 0.02)], ["workqueue", "omp"]))
+def test_calls(call, layer):
+    what, most = call
     settings = {"NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"}
     run_python(INTERRUPTED, what, 0, 15, most, env=settings)
 

@@ -7,7 +7,7 @@ import os
 import platform
 
 import pytest
-from helpers import HOST_ALGORITHMS, every_other, run_python, some_of
+from helpers import HOST_ALGORITHMS, every_other, run_python
 
 CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
 FUZZ = "import sys, memory_fuzz; memory_fuzz.main(*sys.argv[1:])"
@@ -28,7 +28,8 @@ def test_nothing_beyond_the_arrays_is_touched(algorithm):
 
 @needs_pages
 @needs_x86
-@pytest.mark.parametrize("algorithm", some_of(["depthwise", "direct", "pointwise"], 1))
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", ["depthwise", "direct", "pointwise"])
 def test_nothing_beyond_the_arrays_is_touched_with_avx2(algorithm):
     """Narrower vectors and fewer registers: other tiles, tails and masks."""
     run_python(FUZZ, algorithm, 15, 1, "float32", env=AVX2, timeout=280)

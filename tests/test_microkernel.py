@@ -5,7 +5,7 @@ import platform
 
 import numpy as np
 import pytest
-from helpers import run_python
+from helpers import run_python, some_of
 
 from numbaconv.cpu.microkernel import along_channels, along_positions
 from numbaconv.cpu.simd import has_vectors, lanes
@@ -105,6 +105,7 @@ def test_a_tile_too_large_for_any_machine_is_refused():
         Tile(16, 2)
 
 
+AVX2 = "+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"
 LESSER = """
 import sys
 import numpy as np, numbaconv as nc
@@ -126,8 +127,8 @@ PROBLEMS = {
 }
 DEPTHWISE = {"input": (1, 13, 9, 11), "weight": (13, 1, 3, 3), "groups": 13, "padding": 1}
 PROBLEMS["depthwise_blocked"] = [(DEPTHWISE, np.float32)]
-for algorithm, problems in PROBLEMS.items():
-    for problem, dtype in problems:
+for algorithm in sys.argv[2:]:
+    for problem, dtype in PROBLEMS[algorithm]:
         problem = dict(problem, activation="relu")
         x, w = (rng.integers(-9, 9, problem.pop(name)).astype(dtype) for name in ("input", "weight"))
         result = nc.conv2d(x, w, algorithm=algorithm, backend="cpu", **problem)
@@ -139,10 +140,17 @@ for algorithm, problems in PROBLEMS.items():
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the features are those of x86-64")
 @pytest.mark.parametrize(
-    ("features", "width"),
-    [("+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2", 32), pytest.param("+sse2,+sse4.2", 16, marks=pytest.mark.slow)],
+    ("features", "width", "algorithms"),
+    some_of(
+        [
+            (AVX2, 32, ("direct", "pointwise", "winograd4")),
+            (AVX2, 32, ("pixels", "winograd2", "depthwise", "depthwise_blocked")),
+            ("+sse2,+sse4.2", 16, ("direct", "pointwise", "winograd4", "pixels", "winograd2", "depthwise", "depthwise_blocked")),
+        ],
+        0,
+    ),
 )
-def test_lesser_machines(features, width, tmp_path):
+def test_lesser_machines(features, width, algorithms, tmp_path):
     """Instructions of AVX2, and of none of the two; direct sums of products of these small integers are exact on all."""
     settings = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": tmp_path}
-    run_python(LESSER, width, env={name: str(value) for name, value in settings.items()}, timeout=250)
+    run_python(LESSER, width, *algorithms, env={name: str(value) for name, value in settings.items()}, timeout=250)

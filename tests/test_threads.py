@@ -5,7 +5,7 @@ import os
 import numba
 import numpy as np
 import pytest
-from helpers import one_in, run_python
+from helpers import one_in, run_python, some_of
 from threading_layers import INSTALLED, every_layer, settings
 
 import numbaconv as nc
@@ -177,12 +177,12 @@ def test_python_threads(code, layer):
     run_python(PYTHON_THREADS[code], env=settings(layer))
 
 
-@every_layer
+@pytest.mark.parametrize("layer", some_of(INSTALLED, 0))
 def test_no_more_threads_than_numba_is_told_to_use(layer):
     run_python(FEWER, env=settings(layer) | {"NUMBA_NUM_THREADS": "4"})
 
 
-@pytest.mark.parametrize(("limit", "layer"), one_in(2, [1, 3], INSTALLED))
+@pytest.mark.parametrize(("limit", "layer"), one_in(3, [1, 3], INSTALLED))
 def test_no_more_threads_than_the_environment_says(limit, layer):
     """Kernels of the user's own have the others too."""
     run_python(LIMITED, limit, env=settings(layer) | {"NUMBA_NUM_THREADS": "4", "NUMBACONV_NUM_THREADS": str(limit)})

@@ -13,14 +13,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, Copying
-from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
+from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, least, over_pieces, tile_cycles
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped
@@ -184,41 +184,41 @@ def pitch(spec: ConvSpec) -> int:
     return channels + LINE // dtype.itemsize * crowded
 
 
-def pixels(spec: ConvSpec, positions: int) -> int:
+def pixels(spec: ConvSpec, positions: Any) -> Any:
     """How many pixels of a row some neighbouring positions read."""
-    return min(positions * spec.kernel_size[2], (positions - 1) * spec.stride[2] + spec.kernel_extent[2])
+    return np.minimum(positions * spec.kernel_size[2], (positions - 1) * spec.stride[2] + spec.kernel_extent[2])
 
 
-def conflict(spec: ConvSpec, positions: int) -> bool:
+def conflict(spec: ConvSpec, positions: Any) -> Any:
     """Whether what a tile reads again and again falls into few sets of an L1 cache of 8 ways, channels last and in place.
 
     Where a pixel's bytes divide by many powers of 2, neighbouring pixels share a set.
     """
     step = spec.stride[2] if spec.kernel_size[2] == 1 else 1
     pixel = math.gcd(spec.in_channels * spec.dtypes.input.itemsize * step, PAGE)
-    return spec.channels_last and spec.kernel_size[1] * pixels(spec, positions) > 8 * (PAGE // max(pixel, LINE))
+    return spec.channels_last & (spec.kernel_size[1] * pixels(spec, positions) > 8 * (PAGE // max(pixel, LINE)))
 
 
-def fetched(spec: ConvSpec, cut: Blocking, positions: int) -> float:
+def fetched(spec: ConvSpec, cut: Blocking, positions: Any) -> Any:
     """The cycles for a tile's inputs to come from the L2 cache: half a cycle a line, of which all taps of a channel make use.
 
     None where what a row of outputs reads stays in the L1 cache, beside the panel.
     """
     (depth, high, _), channels = spec.kernel_size, spec.weight_shape[2]
     itemsize = spec.dtypes.compute.itemsize
-    if span(spec, 1, cut.columns) * itemsize + panel_bytes(spec, cut.NR) <= L1_BYTES:
-        return 0.0
+    stays = span(spec, 1, cut.columns) * itemsize + panel_bytes(spec, cut.NR) <= L1_BYTES
     count, line = pixels(spec, positions), LINE / itemsize
-    return 0.5 * depth * high * channels * (count / line if spec.channels_last or turns(spec) else 1 + (count - 1) // line)
+    lines = count / line if spec.channels_last or turns(spec) else 1 + (count - 1) // line
+    return np.where(stays, 0, 0.5 * depth * high * channels * lines)
 
 
-def span(spec: ConvSpec, rows: int, columns: int) -> int:
+def span(spec: ConvSpec, rows: Any, columns: Any) -> Any:
     """How many elements of the input a block of output rows and columns reads."""
     sizes = ((n - 1) * s + e for n, s, e in zip((rows, columns), spec.stride[1:], spec.kernel_extent[1:], strict=True))
     return spec.weight_shape[2] * spec.kernel_size[0] * math.prod(sizes)
 
 
-def blockings(spec: ConvSpec, tile: Tile, threads: int, unpacked: bool = False) -> Iterator[Blocking]:
+def blockings(spec: ConvSpec, tile: Tile) -> Iterator[Blocking]:
     """Yield the ways to cut a problem for a tile, from few large tasks to many small ones."""
     _, out_h, out_w = spec.output_size
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
@@ -226,36 +226,31 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int, unpacked: bool = False) 
     columns, most = out_w, ROW_BYTES // (tile.NR * lanes(spec.dtypes.compute) * itemsize)
     while columns > tile.MR and (span(spec, 1, columns) * itemsize > BLOCK_BYTES or columns > most):
         columns = even(out_w, -(-columns // 2))
+    places = {False, may_be_in_place(spec)}
     rows = out_h
     while rows > 1 and span(spec, rows, columns) * itemsize > BLOCK_BYTES:
         rows = even(out_h, -(-rows // 2))
     while True:
         for split in (1, 2, 4, 8):
-            for in_place in {False, may_be_in_place(spec)}:
+            for in_place in places:
                 if split <= panels:
-                    part = even(panels, -(-panels // split))
-                    cut = Blocking(0, in_place, tile.NR, tile.MR, rows, columns, part)
-                    yield cut._replace(seconds=seconds(spec, cut, threads, unpacked))
+                    yield Blocking(0, in_place, tile.NR, tile.MR, rows, columns, even(panels, -(-panels // split)))
         if rows == 1:
             return
         rows = even(out_h, -(-rows // 2))
 
 
-def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool = False) -> float:
-    """Predict the time of one call."""
+def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool) -> Any:
+    """Predict the time of one call, for all cuts at once."""
     _, out_h, out_w = spec.output_size
     taps, width = math.prod(spec.weight_shape[2:]), cut.NR * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
-    packing, slow = 0.0, 0.0
-    if not cut.in_place:
-        planes = 1 if spec.channels_last else spec.weight_shape[2] / (lanes(spec.dtypes.compute) if turns(spec) else 1)
-        lines = planes * spec.kernel_size[0] * cut.rows * spec.stride[1]
-        packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * (0.1e-9 if spec.channels_last else 0.3e-9) * scale
-    elif conflict(spec, even(cut.columns, cut.MR)):
-        slow = 20.0
-    cycles = sum(
-        n * (tile_cycles(m, cut.NR, taps) + slow * taps + fetched(spec, cut, m)) for n, m in tiles_of(cut.columns, cut.MR)
-    )
+    planes = 1 if spec.channels_last else spec.weight_shape[2] / (lanes(spec.dtypes.compute) if turns(spec) else 1)
+    lines = planes * spec.kernel_size[0] * cut.rows * spec.stride[1]
+    packing = lines * 10e-9 + span(spec, cut.rows, cut.columns) * (0.1e-9 if spec.channels_last else 0.3e-9) * scale
+    packing = np.where(cut.in_place, 0, packing)
+    slow = np.where(cut.in_place, 20.0 * conflict(spec, even(cut.columns, cut.MR)), 0)
+    cycles = over_pieces(cut.columns, cut.MR, lambda m: tile_cycles(m, cut.NR, taps) + slow * taps + fetched(spec, cut, m))
     multiplying = cut.panels * cut.rows * cycles * 0.28e-9
     # weights stream from the L3 cache once a task, from L2 for each row
     streaming = cut.panels * taps * width * scale * (0.3e-9 if unpacked else 0.12e-9)
@@ -265,7 +260,7 @@ def seconds(spec: ConvSpec, cut: Blocking, threads: int, unpacked: bool = False)
     return -(-blocks * -(-panels // cut.panels) // threads) * (packing + multiplying + streaming + storing)
 
 
-def panel_bytes(spec: ConvSpec, NR: int) -> int:
+def panel_bytes(spec: ConvSpec, NR: Any) -> Any:
     """The bytes of a panel of packed weights."""
     return math.prod(spec.weight_shape[2:]) * NR * lanes(spec.dtypes.compute) * spec.dtypes.compute.itemsize
 
@@ -283,7 +278,7 @@ def fastest(spec: ConvSpec, unpacked: bool, count: int) -> Blocking:
     spec = unstrided(spec)
     count = 1 if spec.multiply_adds <= SERIAL else count
     fitting = [tile for tile in tiles() if not unpacked or tile.NR == 1 or panel_bytes(spec, tile.NR) <= PANEL_BYTES]
-    return min((b for tile in fitting for b in blockings(spec, tile, count, unpacked)), key=lambda b: b.seconds)
+    return least([cut for tile in fitting for cut in blockings(spec, tile)], lambda cuts: seconds(spec, cuts, count, unpacked))
 
 
 # ---------------------------------------------------------------- the algorithm

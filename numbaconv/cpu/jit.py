@@ -31,11 +31,13 @@ def element(dtype: np.dtype) -> types.Type:
     return {"float16": FLOAT16, "bfloat16": BFLOAT16}.get(dtype.name) or from_dtype(dtype)
 
 
+@cache
 def strided(dtype: np.dtype, ndim: int) -> types.Array:
     """Return Numba's type of an array of any strides, read-only ones among them: kernels keep to what they may write."""
     return types.Array(element(dtype), ndim, "A")
 
 
+@cache
 def contiguous(dtype: np.dtype, ndim: int) -> types.Array:
     """Return Numba's type of an array in C order."""
     return types.Array(element(dtype), ndim, "C")

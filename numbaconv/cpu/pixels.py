@@ -14,12 +14,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
+from numbaconv.cpu.cutting import least
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
@@ -131,7 +132,8 @@ class Blocking(NamedTuple):
     """How a problem is cut into tasks, and what that should cost."""
 
     seconds: float
-    tile: Tile
+    MR: int
+    NR: int
     rows: int
     columns: int
     channels: int
@@ -156,7 +158,7 @@ def planes(spec: ConvSpec) -> int:
     return spec.weight_shape[2] * kd * apart
 
 
-def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
+def blockings(spec: ConvSpec, tile: Tile) -> Iterator[Blocking]:
     """Yield the ways to cut a problem for a tile, from few large tasks to many small ones."""
     down, right = halo(spec)
     _, out_h, out_w = spec.output_size
@@ -173,8 +175,7 @@ def blockings(spec: ConvSpec, tile: Tile, threads: int) -> Iterator[Blocking]:
         most = SUMS_BYTES // (rows * (columns + right) * spec.dtypes.compute.itemsize * tile.MR)  # panels
         parts = [_even(panels, -(-panels // split)) for split in (1, 2, 4, 8) if split <= panels]
         for part in [part for part in parts if part <= most] or [1] * (rows == 1 and panels > 0):
-            channels = part * tile.MR
-            yield Blocking(seconds(spec, tile, rows, columns, channels, threads), tile, rows, columns, channels)
+            yield Blocking(0, tile.MR, tile.NR, rows, columns, part * tile.MR)
         if rows == 1:
             return
         rows = -(-rows // 2)
@@ -185,8 +186,8 @@ def _even(total: int, part: int) -> int:
     return -(-total // -(-total // part))
 
 
-def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, threads: int) -> float:
-    """Predict the time of one call.
+def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> Any:
+    """Predict the time of one call, for all cuts at once.
 
     Tasks a thread, times what a task packs (0.15 ns an element and 10 ns a row; 0.8 ns an element where inputs are not
     neighbours), multiplies (one fused multiply-add of a vector a cycle of 0.28 ns, or two a vector of inputs, which lies across
@@ -194,12 +195,13 @@ def seconds(spec: ConvSpec, tile: Tile, rows: int, columns: int, channels: int, 
     """
     down, right = halo(spec)
     _, out_h, out_w = spec.output_size
-    outs, width = spec.weight_shape[1], tile.NR * lanes(spec.dtypes.compute)
+    _, MR, NR, rows, columns, channels = cut
+    outs, width = spec.weight_shape[1], NR * lanes(spec.dtypes.compute)
     scale = spec.dtypes.compute.itemsize / 4
     lines = planes(spec) * (rows + down)
     packing = lines * (10e-9 + (columns + right) * (0.8e-9 if spec.channels_last or spec.stride[2] > 1 else 0.15e-9 * scale))
-    tiles_of_task = -(-channels // tile.MR) * -(-((rows - 1) * (columns + right) + columns) // width)
-    cycles = max(tile.MR * tile.NR, 2 * tile.NR + tile.MR / 2)
+    tiles_of_task = -(-channels // MR) * -(-((rows - 1) * (columns + right) + columns) // width)
+    cycles = np.maximum(MR * NR, 2 * NR + MR / 2)
     multiplying = tiles_of_task * (6e-9 + math.prod(spec.weight_shape[2:]) * cycles * 0.28e-9)
     storing = channels * rows * columns * 0.45e-9 * scale
     blocks = spec.batch * spec.groups * spec.output_size[0] * -(-out_h // rows) * -(-out_w // columns)
@@ -219,7 +221,8 @@ def fastest(spec: ConvSpec, count: int) -> Blocking | None:
     """Return the blocking that should be fastest on so many threads, or None where no block of the input is small enough."""
     spec = flattened(spec)
     count = 1 if spec.multiply_adds <= SERIAL else count
-    return min((b for tile in tiles() for b in blockings(spec, tile, count)), key=lambda b: b.seconds, default=None)
+    cuts = [cut for tile in tiles() for cut in blockings(spec, tile)]
+    return least(cuts, lambda cuts: seconds(spec, cuts, count)) if cuts else None
 
 
 def tables(spec: ConvSpec, cut: Blocking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -254,15 +257,16 @@ def prepare(spec: ConvSpec) -> Runner:
     if cut is None:  # nothing to compute
         return lambda ops: None
     (down, right), (_, out_h, out_w), outs = halo(spec), spec.output_size, spec.weight_shape[1]
-    rows, columns, width = cut.rows + down, cut.columns + right, cut.tile.NR * lanes(spec.dtypes.compute)
+    rows, columns, width = cut.rows + down, cut.columns + right, cut.NR * lanes(spec.dtypes.compute)
     input, compute, out, _ = spec.dtypes
-    micro, finish, (offsets, phases_h, phases_w) = along_positions(cut.tile, compute), Epilogue(spec), tables(spec, cut)
+    micro, finish = along_positions(Tile(cut.MR, cut.NR), compute), Epilogue(spec)
+    offsets, phases_h, phases_w = tables(spec, cut)
     plan = record(
         stride_d=spec.stride[0], stride_h=spec.stride[1], stride_w=spec.stride[2], dilation_d=spec.dilation[0],
         low_d=spec.padding[0][0], low_h=spec.padding[1][0], low_w=spec.padding[2][0], kernel_d=spec.kernel_size[0],
         mode=MODES[spec.padding_mode], taps=offsets.size, rows=cut.rows, row_blocks=-(-out_h // cut.rows),
         columns=cut.columns, column_blocks=-(-out_w // cut.columns), channels=cut.channels,
-        channel_blocks=-(-outs // cut.channels), MR=cut.tile.MR, NR=width, plane_rows=rows, plane_columns=columns,
+        channel_blocks=-(-outs // cut.channels), MR=cut.MR, NR=width, plane_rows=rows, plane_columns=columns,
         block=planes(spec) * rows * columns + width, address=micro.address,
     )  # fmt: skip
     arrays, tables_of = (strided(input, 6), contiguous(compute, 4), strided(out, 6)), [contiguous(np.dtype(np.int64), 1)] * 3
@@ -300,7 +304,7 @@ def packing(spec: ConvSpec) -> Packing:
 def rows_of_panels(spec: ConvSpec) -> int:
     """Return the MR of the problem's tile, which depends on the data's size too."""
     cut = blocking(spec)
-    return 1 if cut is None else cut.tile.MR
+    return 1 if cut is None else cut.MR
 
 
 def cost(spec: ConvSpec) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,4 +19,9 @@ def record(**integers: int) -> np.ndarray:
 
 def record_type(array: np.ndarray) -> Any:
     """Return Numba's type of such an array."""
-    return types.Array(from_dtype(array.dtype), 1, "C")
+    return _type_of(array.dtype.names)
+
+
+@cache
+def _type_of(names: tuple[str, ...]) -> Any:
+    return types.Array(from_dtype(np.dtype([(name, np.int64) for name in names])), 1, "C")

@@ -16,7 +16,7 @@ import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
-from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, tile_cycles, tiles_of
+from numbaconv.cpu.cutting import L1_BYTES, LINE, cuts_for, even, find_cut, least, over_pieces, tile_cycles, tiles_of
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
@@ -193,34 +193,34 @@ def fastest(spec: ConvSpec, count: int) -> Blocking:
     if not math.prod(spec.output_shape):
         return Blocking(0, 1, 1, 1, 1)
     count = 1 if spec.multiply_adds <= SERIAL else count
-    return min((b for tile in tiles() if tile.MR > 1 for b in blockings(spec, tile, count)), key=lambda b: b.seconds)
+    cuts = [cut for tile in tiles() if tile.MR > 1 for cut in blockings(spec, tile)]
+    return least(cuts, lambda cuts: seconds(spec, cuts, count))
 
 
-def blockings(spec: ConvSpec, tile: Tile, threads: int) -> list[Blocking]:
+def blockings(spec: ConvSpec, tile: Tile) -> list[Blocking]:
     """Return the ways to cut a problem for a tile: by positions, by channels, or both."""
     outs, count = spec.weight_shape[1], -(-math.prod(spec.output_size) // (tile.NR * lanes(spec.dtypes.compute)))
     cuts = {(even(count, -(-count // a)), even(outs, -(-outs // b))) for a in (1, 2, 4, 8, 16) for b in (1, 2, 4)}
-    found = [Blocking(0, tile.MR, tile.NR, *cut) for cut in cuts]
-    return [cut._replace(seconds=seconds(spec, cut, threads)) for cut in found]
+    return [Blocking(0, tile.MR, tile.NR, *cut) for cut in cuts]
 
 
-def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> float:
-    """Predict the time of one call.
+def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> Any:
+    """Predict the time of one call, for all cuts at once.
 
     That of its tiles, and half a cycle for each line of inputs which a tile reads anew, where the L1 cache does not hold them.
     """
     outs, ins = spec.weight_shape[1:3]
     width = cut.NR * lanes(spec.dtypes.compute)
     positions = math.prod(spec.output_size)
-    whole, rest = divmod(positions, width)
-    vectors = [cut.NR] * (whole > 0) + ([1 if rest <= width // cut.NR else cut.NR] if rest else [])
-    counts = [whole] * (whole > 0) + [1] * (rest > 0)
-    total = 0.0
-    for number, nr in zip(counts, vectors, strict=True):
-        for panels, rows in tiles_of(cut.channels, cut.MR):
-            fetching = 0.5 * ins * (nr + 1) if ins * (nr + 1) * LINE > L1_BYTES else 0
-            total += number * panels * (tile_cycles(rows, nr, ins) + rows * nr + fetching)
-    total += (rest > 0) * ins * 20
+    whole, rest = np.divmod(positions, width)
+
+    def column(nr: Any) -> Any:
+        """The cycles of tiles of so many vectors of positions, of all channels."""
+        fetching = np.where(ins * (nr + 1) * LINE > L1_BYTES, 0.5 * ins * (nr + 1), 0)
+        return over_pieces(cut.channels, cut.MR, lambda rows: tile_cycles(rows, nr, ins) + rows * nr + fetching)
+
+    narrow = np.where(rest <= width // cut.NR, 1, cut.NR)
+    total = whole * column(cut.NR) + (rest > 0) * (column(narrow) + ins * 20)
     total /= -(-positions // width)  # the mean tile
     count = -(-positions // width)
     blocks = spec.batch * spec.groups * -(-count // cut.tiles) * -(-outs // cut.channels)

@@ -10,16 +10,15 @@ read first: one image, one group, depth 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, Copying
-from numbaconv.cpu.cutting import cuts_for, even, find_cut, tile_cycles, tiles_of
+from numbaconv.cpu.cutting import cuts_for, even, find_cut, least, over_pieces, tile_cycles
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.frame import arguments
 from numbaconv.cpu.intrinsics import address_of, aligned, invoke, keep, shaped
@@ -181,13 +180,10 @@ class Shape(NamedTuple):
     lines: int  # of tiles in an image
     tiles: int  # in a line
     pitch: int  # channels, and zeros up to whole vectors, and no multiple of a page
-
-    @property
-    def elements(self) -> int:
-        """Of a transformed tile."""
-        return self.high.products * self.wide.products
+    elements: int  # of a transformed tile
 
 
+@lru_cache(maxsize=1024)
 def shape(spec: ConvSpec, m: int) -> Shape:
     """Return the tiles of a problem; an axis along which no two outputs share an input is not cut into tiles.
 
@@ -201,16 +197,17 @@ def shape(spec: ConvSpec, m: int) -> Shape:
     pitch = -(-spec.weight_shape[2] // vector) * vector
     if pitch * spec.dtypes.compute.itemsize % 1024 == 0:
         pitch += vector
-    return Shape(high, wide, down, across, pitch)
+    return Shape(high, wide, down, across, pitch, high.products * wide.products)
 
 
-def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Blocking]:
-    """Yield the ways to cut a problem for a register tile."""
+def blockings(spec: ConvSpec, m: int, tile: Tile) -> list[Blocking]:
+    """Return the ways to cut a problem for a register tile."""
     s = shape(spec, m)
     lines = spec.batch * spec.output_size[0] * s.lines
     panels = -(-spec.weight_shape[1] // (tile.NR * lanes(spec.dtypes.compute)))
     found = []
-    narrow = max(1, MOST // workspace(spec, m, Blocking(0, tile.NR, tile.MR, 1, 1, 1)))
+    bytes_of_tile = workspace(spec, m, Blocking(0, tile.NR, tile.MR, 1, 1, 1))
+    narrow = max(1, MOST // bytes_of_tile)
     for wide in {even(s.tiles, min(-(-s.tiles // part), narrow)) for part in (1, 2, 4)}:
         high = lines
         while high:
@@ -218,9 +215,8 @@ def blockings(spec: ConvSpec, m: int, tile: Tile, threads: int) -> Iterator[Bloc
                 if split <= panels:
                     found.append(Blocking(0, tile.NR, tile.MR, high, wide, even(panels, -(-panels // split))))
             high = even(lines, -(-high // 2)) if high > 1 else 0
-    fitting = [cut for cut in found if workspace(spec, m, cut) <= WORKSPACE]
-    for cut in fitting or [min(found, key=lambda cut: workspace(spec, m, cut))]:
-        yield cut._replace(seconds=seconds(spec, m, cut, threads))
+    fitting = [cut for cut in found if bytes_of_tile * cut.lines * cut.tiles <= WORKSPACE]
+    return fitting or [min(found, key=lambda cut: cut.lines * cut.tiles)]
 
 
 def workspace(spec: ConvSpec, m: int, cut: Blocking) -> int:
@@ -229,26 +225,26 @@ def workspace(spec: ConvSpec, m: int, cut: Blocking) -> int:
     return s.elements * cut.lines * cut.tiles * (spec.kernel_size[0] * s.pitch + width) * spec.dtypes.compute.itemsize
 
 
-def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> float:
-    """Predict the time of one call."""
+def seconds(spec: ConvSpec, m: int, cut: Blocking, threads: int) -> Any:
+    """Predict the time of one call, for all cuts at once."""
     s = shape(spec, m)
     itemsize, vector = spec.dtypes.compute.itemsize, lanes(spec.dtypes.compute)
     depth, width = spec.kernel_size[0] * s.pitch, cut.NR * vector
     taps = spec.kernel_size[0] * spec.weight_shape[2]
     count = cut.lines * cut.tiles
     weights = s.elements * taps * width * itemsize
-    heights = -(-cut.lines // s.lines), min(cut.lines, s.lines)  # of images, and of lines in each
+    heights = -(-cut.lines // s.lines), np.minimum(cut.lines, s.lines)  # of images, and of lines in each
     sides = [(n - 1) * axis.step + axis.extent for n, axis in zip((heights[1], cut.tiles), (s.high, s.wide), strict=True)]
     copied = heights[0] * math.prod(sides) * depth
     transforming = copied * (0.05e-9 if spec.channels_last else 0.2e-9) + count * depth / vector * s.elements * 1.4e-9
-    cycles = sum(n * (tile_cycles(r, cut.NR, taps) + 0.5 * r * taps / vector) for n, r in tiles_of(count, cut.MR))
+    cycles = over_pieces(count, cut.MR, lambda r: tile_cycles(r, cut.NR, taps) + 0.5 * r * taps / vector)
     multiplying = cut.panels * s.elements * cycles * 0.28e-9
-    beyond = max(0, workspace(spec, m, cut) - NEARBY)
-    far = min(1, max(0, (spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR)))
-    far *= 1 if cut.panels * width < spec.weight_shape[1] else 0.5  # threads that use the same weights wait for them once
+    beyond = np.maximum(0, workspace(spec, m, cut) - NEARBY)
+    far = np.clip((spec.groups * weights * -(-spec.weight_shape[1] // width) - NEAR) / (FAR - NEAR), 0, 1)
+    far *= np.where(cut.panels * width < spec.weight_shape[1], 1, 0.5)  # threads that use the same weights wait for them once
     rate = (0.015e-9 + 0.045e-9 * far) * (1 + 2 / cut.NR**2)  # a single stream of weights comes slowest
     arriving = cut.panels * weights * rate
-    multiplying = max(multiplying, arriving) + 0.2 * min(multiplying, arriving)
+    multiplying = np.maximum(multiplying, arriving) + 0.2 * np.minimum(multiplying, arriving)
     streaming = cut.panels * beyond * 0.05e-9 + beyond * 0.15e-9
     outputs = count * s.high.m * s.wide.m * width
     storing = cut.panels * (count * cut.NR * s.elements * 0.8e-9 + outputs * (0.05e-9 if spec.channels_last else 0.25e-9))
@@ -267,7 +263,7 @@ def fastest(spec: ConvSpec, m: int, count: int) -> Blocking:
     """Return the blocking that should be fastest on so many threads."""
     if not math.prod(spec.output_shape):
         return Blocking(0, 1, 1, 1, 1, 1)
-    return min((b for tile in tiles() for b in blockings(spec, m, tile, count)), key=lambda b: b.seconds)
+    return least([cut for tile in tiles() for cut in blockings(spec, m, tile)], lambda cuts: seconds(spec, m, cuts, count))
 
 
 # ---------------------------------------------------------------- the algorithms

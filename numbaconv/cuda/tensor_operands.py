@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ FINISHING = 7 / (128 * 1.75e9)
 _LAST = (0, 1, 3, 4, 5, 2)  # the axes of data with its channels last
 
 
+@lru_cache(maxsize=4096)
 def kind(spec: ConvSpec) -> str | None:
     """The numbers that the products take, as the instructions call them, or None."""
     input, compute, _, weight = spec.dtypes
@@ -32,6 +34,7 @@ def kind(spec: ConvSpec) -> str | None:
     return {"float16": "f16", BFLOAT16: "bf16"}.get(input.name)
 
 
+@lru_cache(maxsize=4096)
 def operand_dtype(spec: ConvSpec) -> np.dtype:
     """What the operands are stored as."""
     return np.dtype({"tf32": "float32", "f16": "float16", "bf16": BFLOAT16}[str(kind(spec))])

@@ -78,7 +78,7 @@ def test_a_gpu_is_found():
     assert capability() == (9, 0)
 
 
-USUAL = ("direct", "implicit_gemm", "tma_gemm", "depthwise")  # each takes seconds to compile
+USUAL = ("direct", "implicit_gemm", "tma_gemm")  # each takes seconds to compile
 NAMES = [one.name if one.name in USUAL else pytest.param(one.name, marks=pytest.mark.slow) for one in ALGORITHMS]
 
 

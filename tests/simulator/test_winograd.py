@@ -31,7 +31,7 @@ def device_conv2d(arrays, **options):
 
 
 @by_both
-@some(GRID, 0, 3, 8)
+@some(GRID, 0, 8)
 def test_conforms(algorithm, case):
     arrays = operands(case, np.float32)
     result = device_conv2d(arrays, algorithm=algorithm, **case.options)
