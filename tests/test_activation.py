@@ -81,7 +81,7 @@ def test_named_activations_are_pytorchs(name, dtype, where):
 INTEGERS = [np.int8, np.uint8, np.int64, np.bool_]
 
 
-@pytest.mark.parametrize(("dtype", "name", "where"), one_in(len(INTEGERS), INTEGERS, ["relu", "relu6"], ALGORITHMS))
+@pytest.mark.parametrize(("dtype", "name", "where"), one_in(2 * len(INTEGERS), INTEGERS, ["relu", "relu6"], ALGORITHMS))
 def test_relu_and_relu6_on_integers(dtype, name, where):
     backend, algorithm = where
     x, w = random_array((1, 2, 40), dtype), random_array((2, 2, 3), dtype, 1)

@@ -20,7 +20,7 @@ import numpy as np
 
 from numbaconv.algorithm import Algorithm, Operands, Runner
 from numbaconv.cpu.blocks import MODES, source
-from numbaconv.cpu.cutting import least
+from numbaconv.cpu.cutting import even, least
 from numbaconv.cpu.epilogue import Epilogue
 from numbaconv.cpu.float16 import round_to
 from numbaconv.cpu.frame import arguments
@@ -167,23 +167,18 @@ def blockings(spec: ConvSpec, tile: Tile) -> Iterator[Blocking]:
     columns = min(out_w, room // (1 + down) - right, SUMS_BYTES // (tile.MR * spec.dtypes.compute.itemsize))
     if columns < min(out_w, width):
         return
-    columns = _even(out_w, columns if columns == out_w else columns // width * width)
+    columns = even(out_w, columns if columns == out_w else columns // width * width)
     rows = max(1, min(out_h, room // (columns + right) - down))
     panels = -(-outs // tile.MR)
     while True:
-        rows = _even(out_h, rows)
+        rows = even(out_h, rows)
         most = SUMS_BYTES // (rows * (columns + right) * spec.dtypes.compute.itemsize * tile.MR)  # panels
-        parts = [_even(panels, -(-panels // split)) for split in (1, 2, 4, 8) if split <= panels]
+        parts = [even(panels, -(-panels // split)) for split in (1, 2, 4, 8) if split <= panels]
         for part in [part for part in parts if part <= most] or [1] * (rows == 1 and panels > 0):
             yield Blocking(0, tile.MR, tile.NR, rows, columns, part * tile.MR)
         if rows == 1:
             return
         rows = -(-rows // 2)
-
-
-def _even(total: int, part: int) -> int:
-    """A part no larger than `part` that cuts the total into as many, but even, pieces."""
-    return -(-total // -(-total // part))
 
 
 def seconds(spec: ConvSpec, cut: Blocking, threads: int) -> Any:

@@ -79,19 +79,15 @@ def test_operands_of_different_dtypes(algorithm):
     assert_conforms(result, arrays, {})
 
 
-@both
-@pytest.mark.parametrize(
-    ("dtype", "out_dtype"),
-    [
-        ("float64", "float32"),
-        ("int64", "int8"),
-        ("int8", "bool"),
-        ("int8", "float32"),
-        ("float32", "float16"),
-        ("float32", "bfloat16"),
-    ],
-)  # fmt: skip
-def test_out_dtype(algorithm, dtype, out_dtype):
+OUT_DTYPES = [
+    ("float64", "float32"), ("int64", "int8"), ("int8", "bool"), ("int8", "float32"), ("float32", "float16"),
+    ("float32", "bfloat16"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "dtypes"), one_in(len(ALGORITHMS), ALGORITHMS, OUT_DTYPES))
+def test_out_dtype(algorithm, dtypes):
+    dtype, out_dtype = dtypes
     arrays = {"input": np.arange(-6, 6).reshape(1, 1, 3, 4).astype(dtype), "weight": np.full((1, 1, 1, 2), 23, dtype)}
     result = device_conv2d(arrays, algorithm=algorithm, out_dtype=out_dtype)
     expected = oracle({name: a.astype(np.int64) for name, a in arrays.items()}, {})
@@ -143,10 +139,9 @@ def test_any_strides(algorithm):
 EMPTY = [((0, 2, 4, 4), (3, 2, 2, 2)), ((1, 0, 4, 4), (3, 0, 2, 2)), ((1, 2, 4, 4), (0, 2, 2, 2)), ((1, 2, 0, 4), (3, 2, 2, 2))]
 
 
-@both
-@pytest.mark.parametrize(("shape", "weight"), EMPTY)
-def test_empty_arrays(algorithm, shape, weight):
-    one = case(shape, weight, bias=True, padding=1)
+@pytest.mark.parametrize(("algorithm", "shapes"), one_in(len(ALGORITHMS), ALGORITHMS, EMPTY))
+def test_empty_arrays(algorithm, shapes):
+    one = case(*shapes, bias=True, padding=1)
     arrays = operands(one, "float32")
     result = device_conv2d(arrays, algorithm=algorithm, padding=1)
     np.testing.assert_array_equal(result, np.broadcast_to(arrays["bias"][:, None, None], result.shape))
@@ -333,8 +328,10 @@ def test_what_does_not_fit_shared_memory():
     assert explanation.algorithm != "tiled"
 
 
-@both
-@pytest.mark.parametrize("activation", ["relu", "gelu", njit(lambda x: x * x if x > 1 else -x)])
+@pytest.mark.parametrize(
+    ("algorithm", "activation"),
+    one_in(len(ALGORITHMS), ALGORITHMS, ["relu", "gelu", njit(lambda x: x * x if x > 1 else -x)]),
+)
 def test_activations(algorithm, activation):
     arrays = operands(ONE, np.float32)
     expected = nc.conv2d(**arrays, activation=activation, backend="reference", out_dtype=np.float64)
