@@ -18,8 +18,8 @@ from numbaconv.options import ends_in_channels
 from numbaconv.spec import ArraySpec, ConvSpec, DataFormat, Size
 
 __all__ = [
-    "HOST", "Looker", "Memory", "Place", "Recording", "View", "check_out", "describe", "is_plain", "place_of", "result_view",
-    "same_view", "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
+    "HOST", "Looker", "Memory", "Place", "Recording", "View", "check_out", "describe", "place_of", "result_view",
+    "same_view", "seen", "stored_shape", "view_bias", "view_data", "view_input", "view_weight", "writes_directly",
 ]  # fmt: skip
 
 Place = Literal["host", "cuda"]
@@ -51,12 +51,19 @@ _TELLS: dict[str, Callable[[Any], Place]] = {
 }
 
 
-def is_plain(array: Any) -> bool:
-    """Whether this is a NumPy array itself, aligned and in C order: all that its shape and dtype do not tell."""
+def seen(array: Any) -> tuple | None:
+    """All of a NumPy array that what is bound to it depends on: shape, dtype and, out of C order, strides.
+
+    None for other objects, and for what kernels do not read as it lies.
+    """
     if type(array) is not np.ndarray:
-        return False
+        return None
     flags = array.flags
-    return flags.carray or (flags.c_contiguous and flags.aligned)  # carray is both, and writeable
+    if flags.carray:  # in C order, aligned, and writeable
+        return array.shape, array.dtype
+    if not flags.aligned:
+        return None
+    return (array.shape, array.dtype) if flags.c_contiguous else (array.shape, array.dtype, array.strides)
 
 
 class Memory(Protocol):

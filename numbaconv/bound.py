@@ -1,7 +1,7 @@
-"""What one call does, decided beforehand: a plan, and a plan bound to plain arrays of known shapes and dtypes.
+"""What one call does, decided beforehand: a plan, and a plan bound to arrays of known shapes, dtypes and strides.
 
-The first call of a kind is checked and planned (:mod:`numbaconv.execute`). Where its operands are plain NumPy arrays
-(:func:`numbaconv.arrays.is_plain`) it leaves a :class:`Bound` behind, and calls alike do what that says: see the operands in six
+The first call of a kind is checked and planned (:mod:`numbaconv.execute`). Where its operands are aligned NumPy arrays
+(:func:`numbaconv.arrays.seen`) it leaves a :class:`Bound` behind, and calls alike do what that says: see the operands in six
 axes, allocate, run.
 """
 
@@ -18,10 +18,9 @@ from numpy import empty
 
 from numbaconv import arrays
 from numbaconv.algorithm import Operands, Runner
-from numbaconv.arrays import View, is_plain, same_view
+from numbaconv.arrays import View, same_view, seen
 from numbaconv.backend import Backend
 from numbaconv.dispatch import Plan
-from numbaconv.options import Size
 from numbaconv.problem import Part, Problem
 
 __all__ = ["Bound", "Memo", "Planned", "Step", "bind", "pack"]
@@ -67,29 +66,36 @@ def pack(planned: Planned, weight: np.ndarray, stream: Any = None) -> list[Any]:
 
 
 class Bound:
-    """A plan bound to plain arrays: of any content, at any address, but of one shape and dtype each.
+    """A plan bound to arrays: of any content, at any address, but of one shape, dtype and order each.
 
     Parameters
     ----------
     steps
         What computes the parts, one after the other.
-    shape, dtype
-        Of the result, which is in C order.
+    stored, result
+        An array as the result is allocated, and what the caller sees of that.
     """
 
-    __slots__ = ("_dtype", "_shape", "_steps")
+    __slots__ = ("_dtype", "_result", "_seen_as", "_shape", "_steps")
 
-    def __init__(self, steps: list[Step], shape: Size, dtype: np.dtype) -> None:
-        self._steps, self._shape, self._dtype = steps, shape, dtype
+    def __init__(self, steps: list[Step], stored: np.ndarray, result: np.ndarray) -> None:
+        self._steps, self._shape, self._dtype = steps, stored.shape, stored.dtype
+        self._seen_as = None if result is stored else (result.shape, result.strides)
+        self._result = seen(result)
 
     def takes(self, out: Any, *operands: np.ndarray | None) -> bool:
         """Whether the result may be computed in `out` itself."""
-        plain = is_plain(out) and out.shape == self._shape and out.dtype == self._dtype and out.flags.writeable
-        return plain and not any(a is not None and np.may_share_memory(out, a) for a in operands)
+        alike = seen(out) == self._result and out.flags.writeable
+        return alike and not any(a is not None and np.may_share_memory(out, a) for a in operands)
 
     def compute(self, input: np.ndarray, weight: Any, bias: Any, residual: Any, out: np.ndarray | None) -> np.ndarray:
         """Compute, in `out` if it is given. A weight and bias that are bound themselves are None here."""
-        result = empty(self._shape, self._dtype) if out is None else out
+        result = out
+        if result is None:
+            result = empty(self._shape, self._dtype)
+            if self._seen_as is not None:
+                shape, strides = self._seen_as
+                result = np.ndarray(shape, self._dtype, result, 0, strides)
         for step in self._steps:
             step(input, weight, result, bias, residual)
         return result
@@ -103,7 +109,7 @@ def bind(
     residual: np.ndarray | None,
     packed: list[Any] | None = None,
 ) -> Bound | None:
-    """Bind a plan to plain arrays like these, if it takes them as they are and computes the result in C order.
+    """Bind a plan to arrays like these, if it takes them as they are.
 
     With `packed`, what :func:`pack` returned, weight and bias are bound themselves, and not arrays like them.
     """
@@ -112,9 +118,8 @@ def bind(
         return None
     if problem.conjugate is not None and operands[problem.conjugate].dtype.kind == "c":
         return None
-    result = np.empty(problem.stored_shape, problem.out_dtype)
-    if problem.see_result(result) is not result:
-        return None
+    stored = np.empty(problem.stored_shape, problem.out_dtype)
+    result = problem.see_result(stored)
     inputs, weights, results = problem.view_input(input), problem.view_weight(weight), problem.view_output(result)
     addend = None if bias is None else arrays.view_bias(bias, problem.groups)
     added = None if residual is None else problem.view_output(residual)
@@ -128,16 +133,20 @@ def bind(
             step = plan.run.bind(views, (input, weight, result, bias, residual))
         if step is None:
             bases = (input, None, result, None, residual) if packed is not None else (input, now, result, bias, residual)
-            step = (plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None) or _viewing(plan.run, views, bases)
-            step = step if packed is not None else _packing(step, plan, same_view(weight, weights[part.weight]))
+            step = plan.run.bind(views, bases) if isinstance(plan.run, Bindable) else None
+            step = step or _viewing(plan.run, views, bases, problem, part)
+            if packed is None:
+                step = _packing(step, plan, _view_of(weight, weights[part.weight], _route(problem.view_weight, part.weight)))
         steps.append(step)
-    return Bound(steps, result.shape, result.dtype)
+    return Bound(steps, stored, result)
 
 
-def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...]) -> Step:
+def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...], problem: Problem, part: Part) -> Step:
     """A step that sees arrays like the bases as the views see those, anew each time."""
     operands = views.input, views.weight, views.output, views.bias, views.residual
-    view_input, view_weight, view_output, view_bias, view_residual = map(_view_of, bases, operands)
+    to_input, to_output = _route(problem.view_input, part.input), _route(problem.view_output, part.output)
+    routes: list[View] = [to_input, lambda a: a, to_output, lambda bias: arrays.view_bias(bias, problem.groups), to_output]
+    view_input, view_weight, view_output, view_bias, view_residual = map(_view_of, bases, operands, routes)
 
     def step(input: np.ndarray, weight: Any, result: np.ndarray, bias: Any, residual: Any) -> None:
         run(Operands(view_input(input), view_weight(weight), view_bias(bias), view_residual(residual), view_output(result)))
@@ -145,8 +154,15 @@ def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...])
     return step
 
 
-def _view_of(base: np.ndarray | None, view: Any) -> Callable[[Any], Any]:
-    return (lambda base: view) if base is None else (lambda base: base) if base is view else same_view(base, view)
+def _view_of(base: np.ndarray | None, view: Any, route: View) -> Callable[[Any], Any]:
+    """What sees arrays like a base: in one step if that is in C order, else on the route that led to its view."""
+    if base is None or base is view:
+        return lambda given: view if base is None else given
+    return same_view(base, view) if base.flags.c_contiguous else route
+
+
+def _route(view: View, index: Any) -> View:
+    return lambda array: view(array)[index]
 
 
 def _packing(step: Step, plan: Plan, view: View) -> Step:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from numbaconv import dtypes
-from numbaconv.arrays import is_plain
+from numbaconv.arrays import seen
 from numbaconv.errors import bad_value
 from numbaconv.execute import convolve, indexed, memory_of
 from numbaconv.options import ConvOptions, Size
@@ -159,8 +159,8 @@ def _convolve(X: Any, K: Any) -> Any:  # noqa: N803
 
 def check(function: str, X: Any, K: Any) -> None:  # noqa: N803
     """Raise ValueError or TypeError for operands that a function does not take."""
-    x = X if is_plain(X) else memory_of(X).view(X, "X")
-    k = K if is_plain(K) else memory_of(K).view(K, "K")
+    x = X if seen(X) else memory_of(X).view(X, "X")
+    k = K if seen(K) else memory_of(K).view(K, "K")
     _check_specs(function, x.shape, x.dtype, k.shape, k.dtype)
 
 

@@ -15,14 +15,14 @@ from numba.core.dispatcher import Dispatcher
 from numbaconv import adjoint, arrays, spec
 from numbaconv import options as parse
 from numbaconv.algorithm import Operands
-from numbaconv.arrays import HOST, Memory, Place, is_plain, place_of
+from numbaconv.arrays import HOST, Memory, Place, place_of, seen
 from numbaconv.backend import BACKENDS, Backend, choose, chosen
 from numbaconv.bound import Bound, Memo, Planned, bind
 from numbaconv.bound import pack as pack_now
 from numbaconv.dispatch import Explanation, check_algorithm, check_precision, select
 from numbaconv.dispatch import explain as explain_specs
 from numbaconv.errors import bad_type, bad_value, shown
-from numbaconv.options import DEEPEST, ConvOptions, frozen
+from numbaconv.options import DEEPEST, ConvOptions, frozen, plain
 from numbaconv.problem import Problem, Specs, convolution
 from numbaconv.recorded import Looks, Recorded, look_at
 from numbaconv.spec import ArraySpec
@@ -125,19 +125,17 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
     """
     input, weight, bias, residual, out = arrays
     key: tuple | None = None
-    plain = is_plain(input) and is_plain(weight) and (bias is None or is_plain(bias))
-    if stream is None and plain and (residual is None or is_plain(residual)):
-        words = (*options, backend)
-        if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
-            first = None if bias is None else (bias.shape, bias.dtype)
-            more = None if residual is None else (residual.shape, residual.dtype)
-            key = (operator, ndim, input.shape, input.dtype, weight.shape, weight.dtype, first, more, words, chosen.get())
+    operands = seen(input), seen(weight), bias is None or seen(bias), residual is None or seen(residual)
+    if stream is None and all(operands):
+        words = _meaning((*options, backend))
+        if words is not None:
+            key = operator, ndim, operands, words, chosen.get()
             bound = _bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, weight, bias, residual)):
                 return bound.compute(input, weight, bias, residual, out)
     elif place_of(input) == "cuda":
-        words = (*options, backend)
-        if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
+        words = _meaning((*options, backend))
+        if words is not None:
             looks = look_at(memory_at("cuda"), (operator, ndim, words), arrays)
             if looks is not None:
                 given, addresses, alike = looks
@@ -307,11 +305,10 @@ def describe(array: Any, shape_dtype: np.dtype, ndim: int, layout: Any, argument
 
 def plan_specs(operator: str, ndim: int, specs: Specs, options: ConvOptions, backend: Backend, prepared: bool = False) -> Planned:
     """Return the plan for operands like these; remembered for calls alike."""
-    if all(map(_has_one_meaning, options)):
-        return _planned(operator, ndim, specs, options, backend, prepared)
-    options = frozen(options)
-    plan = _planned if all(map(_has_one_meaning, options)) else _plan
-    return plan(operator, ndim, specs, options, backend, prepared)
+    words = _meaning(options)
+    if words is None:
+        return _plan(operator, ndim, specs, frozen(options), backend, prepared)
+    return _planned(operator, ndim, specs, ConvOptions._make(words), backend, prepared)
 
 
 def plan_views(operator: str, ndim: int, views: Views, options: ConvOptions, backend: Backend, prepared: bool) -> Planned:
@@ -360,6 +357,14 @@ def forget() -> None:
     for remembered in (select, _planned):
         remembered.cache_clear()
     Memo.forget()
+
+
+def _meaning(words: tuple) -> tuple | None:
+    """Return what these options say, in values that are equal where they say the same; None for what says it in other ways."""
+    if _SIMPLE.issuperset(map(type, words)) or all(map(_has_one_meaning, words)):
+        return words
+    words = tuple(map(plain, words))
+    return words if all(map(_has_one_meaning, words)) else None
 
 
 def _has_one_meaning(value: Any, depth: int = DEEPEST) -> bool:

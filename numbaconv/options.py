@@ -20,6 +20,7 @@ __all__ = [
     "integer",
     "padding",
     "per_axis",
+    "plain",
     "shape",
     "word",
 ]
@@ -50,13 +51,19 @@ class ConvOptions(NamedTuple):
 
 
 def frozen(options: ConvOptions) -> ConvOptions:
-    """Return the options with tuples in the place of lists and arrays: hashable, and the caller's to change no more."""
-    return ConvOptions._make(map(_frozen, options))
+    """Return the options with tuples in the place of lists and arrays, and ints in that of NumPy's.
+
+    They are hashable, and the caller's to change no more.
+    """
+    return ConvOptions._make(map(plain, options))
 
 
-def _frozen(value: Any, depth: int = DEEPEST) -> Any:
+def plain(value: Any, depth: int = DEEPEST) -> Any:
+    """Return one of them so."""
+    if issubclass(type(value), np.integer):
+        return int(value)
     found = items(value)
-    return value if found is None or depth == 0 else tuple(_frozen(item, depth - 1) for item in found)
+    return value if found is None or depth == 0 else tuple(plain(item, depth - 1) for item in found)
 
 
 def padding(value: Any, ndim: int, size: Size, kernel: Size, stride: Size, dilation: Size) -> tuple:

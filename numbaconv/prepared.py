@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from numbaconv import arrays, execute
-from numbaconv.arrays import Place, is_plain
+from numbaconv.arrays import Place, seen
 from numbaconv.backend import choose, chosen
 from numbaconv.bound import Bound, Memo, Planned, bind, pack
 from numbaconv.dispatch import Explanation
@@ -71,9 +71,9 @@ class Prepared:
             As the function; the arguments are named the same.
         """
         key = None
-        if stream is None and is_plain(input) and (residual is None or is_plain(residual)):
-            more = None if residual is None else (residual.shape, residual.dtype)
-            key = input.shape, input.dtype, more, chosen.get()
+        look, more = seen(input), residual is None or seen(residual)
+        if look and more and stream is None:
+            key = look, more, chosen.get()
             bound = self._bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, residual)):
                 return bound.compute(input, None, None, residual, out)

@@ -1,6 +1,6 @@
 """A call on device arrays, written down: what calls alike do with arrays of the same shapes, strides, dtypes and devices.
 
-As :mod:`numbaconv.bound` does for plain NumPy arrays: the first call of a kind is checked, planned and computed the long way
+As :mod:`numbaconv.bound` does for NumPy arrays: the first call of a kind is checked, planned and computed the long way
 (:mod:`numbaconv.execute`), and recorded after that. Others find the recording by what their arrays look like.
 """
 
