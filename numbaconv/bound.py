@@ -18,7 +18,7 @@ from numpy import empty
 
 from numbaconv import arrays
 from numbaconv.algorithm import Operands, Runner
-from numbaconv.arrays import View, same_view, seen
+from numbaconv.arrays import View, same_view
 from numbaconv.backend import Backend
 from numbaconv.dispatch import Plan
 from numbaconv.problem import Part, Problem
@@ -76,20 +76,18 @@ class Bound:
         An array as the result is allocated, and what the caller sees of that.
     """
 
-    __slots__ = ("_dtype", "_result", "_seen_as", "_shape", "_steps")
+    __slots__ = ("_dtype", "_seen_as", "_shape", "_steps")
 
     def __init__(self, steps: list[Step], stored: np.ndarray, result: np.ndarray) -> None:
         self._steps, self._shape, self._dtype = steps, stored.shape, stored.dtype
         self._seen_as = None if result is stored else (result.shape, result.strides)
-        self._result = seen(result)
 
-    def takes(self, out: Any, *operands: np.ndarray | None) -> bool:
-        """Whether the result may be computed in `out` itself."""
-        alike = seen(out) == self._result and out.flags.writeable
-        return alike and not any(a is not None and np.may_share_memory(out, a) for a in operands)
+    def takes(self, out: np.ndarray, *operands: np.ndarray | None) -> bool:
+        """Whether the result may be computed in such an `out` itself."""
+        return out.flags.writeable and not any(a is not None and np.may_share_memory(out, a) for a in operands)
 
     def compute(self, input: np.ndarray, weight: Any, bias: Any, residual: Any, out: np.ndarray | None) -> np.ndarray:
-        """Compute, in `out` if it is given. A weight and bias that are bound themselves are None here."""
+        """Compute, in `out` if it was bound to such. A weight and bias that are bound themselves are None here."""
         result = out
         if result is None:
             result = empty(self._shape, self._dtype)
@@ -107,9 +105,10 @@ def bind(
     weight: np.ndarray,
     bias: np.ndarray | None,
     residual: np.ndarray | None,
+    out: np.ndarray | None,
     packed: list[Any] | None = None,
 ) -> Bound | None:
-    """Bind a plan to arrays like these, if it takes them as they are.
+    """Bind a plan to arrays like these, if it takes them as they are and computes in ``out``, if there is one, itself.
 
     With `packed`, what :func:`pack` returned, weight and bias are bound themselves, and not arrays like them.
     """
@@ -118,8 +117,10 @@ def bind(
         return None
     if problem.conjugate is not None and operands[problem.conjugate].dtype.kind == "c":
         return None
+    if out is not None and not arrays.writes_directly(out, problem.out_dtype, (input, weight, bias, residual)):
+        return None
     stored = np.empty(problem.stored_shape, problem.out_dtype)
-    result = problem.see_result(stored)
+    result = problem.see_result(stored) if out is None else out
     inputs, weights, results = problem.view_input(input), problem.view_weight(weight), problem.view_output(result)
     addend = None if bias is None else arrays.view_bias(bias, problem.groups)
     added = None if residual is None else problem.view_output(residual)
@@ -156,8 +157,10 @@ def _viewing(run: Runner, views: Operands, bases: tuple[np.ndarray | None, ...],
 
 def _view_of(base: np.ndarray | None, view: Any, route: View) -> Callable[[Any], Any]:
     """What sees arrays like a base: in one step if that is in C order, else on the route that led to its view."""
-    if base is None or base is view:
-        return lambda given: view if base is None else given
+    if base is None:
+        return lambda given: view
+    if base is view:
+        return lambda given: given
     return same_view(base, view) if base.flags.c_contiguous else route
 
 

@@ -125,11 +125,11 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
     """
     input, weight, bias, residual, out = arrays
     key: tuple | None = None
-    operands = seen(input), seen(weight), bias is None or seen(bias), residual is None or seen(residual)
-    if stream is None and all(operands):
+    kind = seen(input), seen(weight), bias is None or seen(bias), residual is None or seen(residual), out is None or seen(out)
+    if stream is None and all(kind):
         words = _meaning((*options, backend))
         if words is not None:
-            key = operator, ndim, operands, words, chosen.get()
+            key = operator, ndim, kind, words, chosen.get()
             bound = _bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, weight, bias, residual)):
                 return bound.compute(input, weight, bias, residual, out)
@@ -145,7 +145,7 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
             return record(_recorded, looks, Request(operator, ndim, ConvOptions(*options), backend), Call(*arrays), stream)
     result, planned = compute(operator, ndim, Call(*arrays), ConvOptions(*options), backend, stream)
     if key is not None and planned is not None:
-        bound = bind(planned, input, weight, bias, residual)
+        bound = bind(planned, input, weight, bias, residual, out)
         if bound is not None:
             _bound.remember(key, bound)
     return result

@@ -71,9 +71,9 @@ class Prepared:
             As the function; the arguments are named the same.
         """
         key = None
-        look, more = seen(input), residual is None or seen(residual)
-        if look and more and stream is None:
-            key = look, more, chosen.get()
+        look, more, to = seen(input), residual is None or seen(residual), out is None or seen(out)
+        if look and more and to and stream is None:
+            key = look, more, to, chosen.get()
             bound = self._bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, residual)):
                 return bound.compute(input, None, None, residual, out)
@@ -94,7 +94,7 @@ class Prepared:
             return record(self._recorded, looks, asked, call, stream)
         result, planned = compute(self.operator, self.ndim, call, self._options, self._backend, stream, pack)
         if key is not None and planned is not None:
-            bound = bind(planned, input, weight, bias, residual, pack(planned, weight, None))
+            bound = bind(planned, input, weight, bias, residual, out, pack(planned, weight, None))
             if bound is not None:
                 self._bound.remember(key, bound)
         return result
