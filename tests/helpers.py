@@ -24,6 +24,8 @@ except ImportError:  # beside the oldest versions, see tests/oldest.txt
 else:
     torch.set_num_threads(1)  # its problems here are small, and share the cores with ours
 HOST_ALGORITHMS = [(b.name, a.name) for b in BACKENDS.values() if b.place == "host" for a in b.algorithms]
+REAL_ALGORITHMS = [row for row in HOST_ALGORITHMS if not row[1].endswith("_4m")]  # which take complex numbers alone
+CPU_ALGORITHMS = [algorithm for backend, algorithm in REAL_ALGORITHMS if backend == "cpu"]
 WIDE = {"f": np.float64, "c": np.complex128, "i": np.int64, "u": np.int64, "b": np.int64}
 TORCH_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
 

@@ -7,12 +7,11 @@ import time
 import numba
 import numpy as np
 import pytest
-from helpers import HOST_ALGORITHMS, case, operands, random_array, why_not
+from helpers import CPU_ALGORITHMS, case, operands, random_array, why_not
 
 import numbaconv as nc
 
-ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
+every_algorithm = pytest.mark.parametrize("algorithm", CPU_ALGORITHMS)
 PROBLEMS = {
     "depthwise": [
         case((5, 19, 30, 41), (19, 1, 5, 5), groups=19, padding=2),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import HOST_ALGORITHMS, case, conv2d, find_algorithm, operands, random_array, run_python, why_not
+from helpers import HOST_ALGORITHMS, REAL_ALGORITHMS, case, conv2d, find_algorithm, operands, random_array, run_python, why_not
 from hypothesis import given, settings
 from strategies import convolutions
 
@@ -17,7 +17,7 @@ PROBLEMS = [
     case((3, 8, 9), (4, 3, 3, 3), residual=True, dilation=2, padding=5, padding_mode="reflect"),
     case((0, 3, 8, 9), (4, 3, 3, 3)),
 ]
-CHOICES = [{}, {"algorithm": "accurate"}, {"backend": "reference"}, *[{"backend": b, "algorithm": a} for b, a in HOST_ALGORITHMS]]
+CHOICES = [{}, {"algorithm": "accurate"}, {"backend": "reference"}, *[{"backend": b, "algorithm": a} for b, a in REAL_ALGORITHMS]]
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import platform
 
 import numpy as np
 import pytest
-from helpers import HOST_ALGORITHMS, case, find_algorithm, operands, run_python, why_not
+from helpers import CPU_ALGORITHMS, case, find_algorithm, operands, run_python, why_not
 
 import numbaconv as nc
 
-ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
-STRAIGHT = [name for name in ALGORITHMS if find_algorithm("cpu", name).sums_directly]
+STRAIGHT = [name for name in CPU_ALGORITHMS if find_algorithm("cpu", name).sums_directly]
 PROBLEMS = [
     case((2, 19, 13, 37), (21, 19, 3, 3), bias=True, residual=True, padding=1),
     case((2, 13, 37, 19), (21, 19, 3, 3), bias=True, padding=(2, 0), stride=2, layout="NHWC"),
@@ -138,4 +137,4 @@ for algorithm in sys.argv[1:]:
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="sets the control register of x86-64")
 def test_what_the_caller_set_stays_set():
     """The rounding mode, and what becomes of denormal numbers; and no thread keeps it beyond the call."""
-    run_python(STATE, *ALGORITHMS, timeout=280)
+    run_python(STATE, *CPU_ALGORITHMS, timeout=280)

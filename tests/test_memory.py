@@ -7,9 +7,8 @@ import os
 import platform
 
 import pytest
-from helpers import HOST_ALGORITHMS, every_other, run_python
+from helpers import CPU_ALGORITHMS, every_other, run_python
 
-CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
 FUZZ = "import sys, memory_fuzz; memory_fuzz.main(*sys.argv[1:])"
 AVX2 = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"}
 # Two each, as every dtype is compiled; other than these take what is converted on the way.

@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from helpers import HOST_ALGORITHMS, run_python, some_of
+from helpers import CPU_ALGORITHMS, run_python, some_of
 
 MIB = 2**20
 LIMIT = 6 * MIB  # of a thread: docs/guide/threads.md says so
-CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
 # Problems that ask for much: rows that are long, many channels, large kernels, edges that are read from afar.
 DENSE = [
     ((1, 64, 60, 60), (70, 64, 3, 3), {"padding": 1}),

@@ -3,9 +3,8 @@
 import sys
 
 import pytest
-from helpers import HOST_ALGORITHMS, every_other, run_python
+from helpers import CPU_ALGORITHMS, every_other, run_python
 
-CPU_ALGORITHMS = [algorithm for backend, algorithm in HOST_ALGORITHMS if backend == "cpu"]
 SPARSE = """
 import mmap, sys
 import numpy as np, numbaconv as nc

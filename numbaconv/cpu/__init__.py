@@ -6,6 +6,7 @@ from numbaconv.cpu.cache import cache_folder
 from numbaconv.cpu.depthwise import DEPTHWISE
 from numbaconv.cpu.depthwise_blocked import DEPTHWISE_BLOCKED
 from numbaconv.cpu.direct import DIRECT, DIRECT_UNPACKED
+from numbaconv.cpu.induced import DIRECT_4M, WINOGRAD4_4M
 from numbaconv.cpu.pixels import PIXELS
 from numbaconv.cpu.pointwise import POINTWISE
 from numbaconv.cpu.rows import ROWS
@@ -14,7 +15,8 @@ from numbaconv.cpu.winograd import WINOGRAD2, WINOGRAD4
 
 __all__ = ["ALGORITHMS", "NUM_THREADS", "SETTING", "cache_folder", "thread_limit", "why_unavailable"]
 
-ALGORITHMS = (DEPTHWISE, DEPTHWISE_BLOCKED, POINTWISE, DIRECT, DIRECT_UNPACKED, WINOGRAD4, WINOGRAD2, PIXELS, ROWS)
+REAL = (DEPTHWISE, DEPTHWISE_BLOCKED, POINTWISE, DIRECT, DIRECT_UNPACKED, WINOGRAD4, WINOGRAD2, PIXELS)
+ALGORITHMS = (*REAL, DIRECT_4M, WINOGRAD4_4M, ROWS)
 
 
 def why_unavailable() -> str | None:
