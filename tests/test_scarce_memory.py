@@ -22,7 +22,8 @@ PROBLEMS = {
 }
 for algorithm in BACKENDS["cpu"].algorithms:
     shape, weight, options = PROBLEMS.get(algorithm.name, DENSE)
-    x, w = (rng.standard_normal(s).astype(np.float32) for s in (shape, weight))
+    dtype = np.complex64 if algorithm.name.endswith("_4m") else np.float32
+    x, w = (rng.standard_normal(s).astype(dtype) for s in (shape, weight))
     op = nc.Conv2d(w, **options, algorithm=algorithm.name, backend="cpu")
     expected = op(x)
     out = np.empty_like(expected)

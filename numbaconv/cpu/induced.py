@@ -59,12 +59,12 @@ def pack(spec: ConvSpec, weight: np.ndarray, base: Algorithm) -> tuple[Any, Any,
 def prepare(spec: ConvSpec, base: Algorithm) -> Runner:
     """Compile for the real dtypes, and return what computes the four products."""
     first, second = map(base.prepare, products(spec))
-    compute, real = spec.dtypes.compute, products(spec)[0].dtypes.out
+    compute = spec.dtypes.compute
 
     def run(ops: Operands) -> None:
         re, im, negative = ops.weight
         given = [None if a is None else a.astype(compute, copy=False) for a in (ops.bias, ops.residual)]
-        begun = np.empty(ops.output.shape, real)
+        begun = np.empty_like(ops.output.real)  # its axes in the output's order
         for part, (of_real, of_imaginary) in zip(PARTS, ((re, negative), (im, re)), strict=True):
             bias, residual = (None if a is None else part(a) for a in given)
             first(Operands(ops.input.real, of_real, bias, residual, begun))
