@@ -125,11 +125,14 @@ def convolve(operator: str, ndim: int, arrays: tuple, options: tuple, backend: s
     """
     input, weight, bias, residual, out = arrays
     key: tuple | None = None
-    kind = seen(input), seen(weight), bias is None or seen(bias), residual is None or seen(residual), out is None or seen(out)
-    if stream is None and all(kind):
+    if (
+        stream is None
+        and (first := seen(input)) is not None
+        and all(rest := (seen(weight), bias is None or seen(bias), residual is None or seen(residual), out is None or seen(out)))
+    ):
         words = _meaning((*options, backend))
         if words is not None:
-            key = operator, ndim, kind, words, chosen.get()
+            key = operator, ndim, first, rest, words, chosen.get()
             bound = _bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, weight, bias, residual)):
                 return bound.compute(input, weight, bias, residual, out)

@@ -71,9 +71,13 @@ class Prepared:
             As the function; the arguments are named the same.
         """
         key = None
-        look, more, to = seen(input), residual is None or seen(residual), out is None or seen(out)
-        if look and more and to and stream is None:
-            key = look, more, to, chosen.get()
+        if (
+            stream is None
+            and (first := seen(input)) is not None
+            and (more := residual is None or seen(residual)) is not None
+            and (to := out is None or seen(out)) is not None
+        ):
+            key = first, more, to, chosen.get()
             bound = self._bound.get(key)
             if bound is not None and (out is None or bound.takes(out, input, residual)):
                 return bound.compute(input, None, None, residual, out)

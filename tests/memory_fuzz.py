@@ -61,7 +61,7 @@ class Fuzz:
         self.memory = []  # of the call that is being made
         if algorithm != "direct_unpacked":  # whose packed weights are the weights themselves
             usual = self.row.pack
-            object.__setattr__(self.row, "pack", lambda *args: self.guarded(usual(*args)))
+            object.__setattr__(self.row, "pack", lambda *args: self.packed(usual(*args)))
 
     def pick(self, *values):
         return values[self.rng.integers(len(values))]
@@ -72,6 +72,10 @@ class Fuzz:
         low, high = (0, 2) if dtype.kind == "b" else (0, 5) if dtype.kind == "u" else (-4, 5)
         found = self.rng.integers(low, high, shape)
         return (found + 1j * self.rng.integers(low, high, shape) if dtype.kind == "c" else found).astype(dtype)
+
+    def packed(self, weight):
+        """Guard what an algorithm made of a weight, one array or several."""
+        return tuple(map(self.guarded, weight)) if isinstance(weight, tuple) else self.guarded(weight)
 
     def guarded(self, array, see=lambda memory: memory, shape=None):
         """A copy beside such a page: what `see` shows of an array of some shape, or of all its own."""

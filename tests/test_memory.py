@@ -12,13 +12,13 @@ from helpers import CPU_ALGORITHMS, every_other, run_python
 FUZZ = "import sys, memory_fuzz; memory_fuzz.main(*sys.argv[1:])"
 AVX2 = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "+sse4.2,+avx,+avx2,+fma,+f16c,+bmi,+bmi2"}
 # Two each, as every dtype is compiled; other than these take what is converted on the way.
-FEW = {"depthwise": "float32,float64", "pointwise": "float32,float64", "rows": "float32,int8"}
+FEW = {"depthwise": "float32,float64", "pointwise": "float32,float64", "rows": "float32,int8", "direct_4m": "complex64"}
 needs_pages = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs mprotect")
 needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the features are those of x86-64")
 
 
 @needs_pages
-@pytest.mark.parametrize("algorithm", every_other(CPU_ALGORITHMS))
+@pytest.mark.parametrize("algorithm", [*every_other(CPU_ALGORITHMS), "direct_4m"])
 def test_nothing_beyond_the_arrays_is_touched(algorithm):
     run_python(
         FUZZ, algorithm, 40, 0, FEW.get(algorithm, "float32,int8" if algorithm == "rows" else "float32,float16"), timeout=280

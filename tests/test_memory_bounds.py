@@ -77,12 +77,13 @@ def resident():
 
 w, depthwise = np.ones((16, 16, 3, 3), np.float32), np.ones((16, 1, 3, 3), np.float32)
 op, transposed = nc.Conv2d(w, padding=1), nc.ConvTranspose2d(w, stride=2)
-far = np.ones((1, 12, 17, 32), np.float32).transpose(0, 3, 1, 2)[:, ::2]  # no plain array: the long way, every time
+far = np.ones((1, 16, 40, 41), ">f4")  # the long way, every time
+far_view = np.ones((1, 40, 41, 32), np.float32).transpose(0, 3, 1, 2)[:, ::2]
 
 
 def call(i):
-    x = np.ones((1, 16, 12 + i, 17), np.float32)
-    for y in (nc.conv2d(x, w, padding=1), op(x), transposed(x), nc.conv2d(x, depthwise, groups=16), op(far)):
+    x = np.ones((1, 16, 40 + i, 41), np.float32)
+    for y in (nc.conv2d(x, w, padding=1), op(x), transposed(x), nc.conv2d(x, depthwise, groups=16), op(far), op(far_view)):
         assert y.size
     nc.grad.conv2d_input(x.shape, w, x[:, :, 2:, 2:])
     nc.grad.conv2d_weight(x, w.shape, x[:, :, 2:, 2:])

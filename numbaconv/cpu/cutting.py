@@ -1,7 +1,8 @@
 """How counts are cut into even pieces, and positions into register tiles; and which of many ways to cut is the fastest.
 
 What predicts is given all ways at once, as an array for each number, so that a problem of a new size costs a fraction of a
-millisecond. All but :func:`least` and :func:`find_cut` take numbers and arrays alike; these hold floats, as no integer overflows.
+millisecond. :func:`even`, :func:`pieces`, :func:`over_pieces` and :func:`tile_cycles` take numbers and arrays alike, which hold
+floats, as sizes without end fit into these.
 """
 
 from __future__ import annotations
