@@ -197,6 +197,19 @@ OUTS = {name: lambda shape, name=name: stored(np.zeros(shape, np.float32), name)
 OUTS["part of a frame"] = lambda shape: np.full((*shape[:-1], 2, shape[-1]), 7, np.float32)[..., 1, ::-1]
 
 
+@pytest.mark.parametrize("dtype", [">f4", "float64", "complex64"])
+def test_results_that_are_converted_are_not_written_as_they_are(dtype):
+    """The kernel's are of the dtype that was asked for."""
+    x, w = random_array((2, 3, 6, 7), np.float32), random_array((4, 3, 2, 2), np.float32)
+    op = nc.Conv2d(w, out_dtype="float32")
+    right = long_way("conv", 2, x, w)
+    for call in (lambda **out: nc.conv2d(x, w, out_dtype="float32", **out), lambda **out: op(x, **out)):
+        for _ in range(3):
+            out = np.zeros(right.shape, dtype)
+            assert call(out=out) is out
+            np.testing.assert_array_equal(out, right)
+
+
 def test_results_leave_the_rest_of_a_frame_alone():
     x, w, frame = (
         random_array((2, 3, 6, 7), np.float32),
